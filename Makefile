@@ -1,0 +1,57 @@
+# Predawn. Each target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONSAFEPATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real lint types fix bench-proxy bench-soak docs build clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing predawn into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	@echo "installing tools and test clients …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[litellm,postgres]'
+	@touch $@
+
+demo: $(VENV)/.core ## start the proxy in front of a real model, ask it something, show what it cost
+	@$(BIN)/predawn demo
+
+test: $(VENV)/.dev ## run the tests
+	@$(BIN)/pytest
+
+test-real: $(VENV)/.dev ## run the acceptance tests against a real model on this machine
+	@$(BIN)/pytest -m real tests/real
+
+lint: $(VENV)/.dev ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy and pyright
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+fix: $(VENV)/.dev ## format and repair what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-proxy: $(VENV)/.dev ## measure the relay against its peers (installs them); writes results/bench-proxy.json
+	@$(BIN)/python tests/benchmarks/proxy/run.py
+
+bench-soak: $(VENV)/.dev ## ten minutes of faults and disconnects; writes results/bench-soak.json
+	@$(BIN)/python tests/benchmarks/soak/run.py
+
+build: $(VENV)/.dev ## wheel and source archive in dist/
+	@$(BIN)/python -m build --no-isolation
+
+clean: ## remove the environment and caches
+	@rm -rf $(VENV) .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

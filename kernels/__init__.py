@@ -1,0 +1,1 @@
+"""Triton kernels and the local engine; an optional extra that the proxy core never imports."""

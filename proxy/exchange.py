@@ -1,0 +1,439 @@
+"""The types that plugins see: one request (`Exchange`), what came back (`Reply`, `Chunk`), and what it cost (`Ledger`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
+
+RouteName: TypeAlias = Literal["chat", "completions", "responses", "embeddings", "messages", "raw"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "max"]
+Outcome: TypeAlias = Literal["ok", "client_error", "upstream_error", "plugin_error", "client_closed", "truncated", "error"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to an upstream, as it stands on the ledger: serving, sampling, probing or verifying."""
+
+    upstream: str
+    model: str
+    purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
+    status: int = 0
+    outcome: str = "pending"
+    """`ok`, `cancelled`, or one of the reasons of `UpstreamError`."""
+    started_s: float = 0.0
+    """Seconds after the exchange began."""
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Tokens and seconds of one exchange by phase; nothing stays uncounted, cancelled calls included."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    output: int = 0
+    reasoning: int = 0
+    """Part of `output` that the upstream reported as reasoning."""
+    discarded: int = 0
+    verify: int = 0
+    slept: float = 0.0
+    """Tokens spent before the request, amortised over the requests that use them."""
+    estimated: bool = False
+    """True where the upstream reported no usage and tokens were counted by chunks."""
+    spend_usd: float = 0.0
+    chunks: int = 0
+    total_s: float = 0.0
+    plugin_s: float = 0.0
+    upstream_s: float = 0.0
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    max_gap_s: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """How hard a request looks: `score` and `confidence` in [0, 1], and who says so."""
+
+    score: float
+    confidence: float = 0.0
+    estimator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a request may cost; `None` leaves a limit to the client and the upstream."""
+
+    effort: Effort | None = None
+    max_output_tokens: int | None = None
+    samples: int = 1
+    rounds: int = 1
+    verify: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one step."""
+
+    outcome: Literal["pass", "violation", "unsure"]
+    where: str = ""
+    feedback: str = ""
+    corrected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something a plugin or the proxy decided about an exchange, kept for `GET /v1/exchanges/{id}`."""
+
+    by: str
+    what: str
+    detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class RequestError(Exception):
+    """A request that is refused; becomes an error in the shape of the endpoint's API.
+
+    Plugins may raise it from `on_request` to reject a request with a status of their choice.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",  # noqa: A002 - the wire's own name
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class Chunk:
+    """One server-sent event, or the whole body of a reply that does not stream.
+
+    `raw` leaves byte for byte unless a filter returns another chunk. `data` is decoded on first access and is `None`
+    for comments and `[DONE]`. The body of a non-streaming chat reply is shown in the shape of a stream
+    (`choices[i].delta` in place of `choices[i].message`), so that a plugin sees one shape.
+    """
+
+    __slots__ = ("_data", "_raw", "event", "is_last", "origin")
+
+    def __init__(
+        self,
+        raw: bytes | None,
+        data: dict[str, Any] | None = None,
+        *,
+        event: str | None = None,
+        is_last: bool = False,
+        origin: Chunk | None = None,
+    ) -> None:
+        self._raw = raw
+        self._data: Any = data
+        self.event = event
+        """The `event:` name; chat and completions have none."""
+        self.is_last = is_last
+        """True for what ends an answer: `[DONE]`, `message_stop`, `response.completed`, or a whole body."""
+        self.origin = origin
+        """The chunk this one was made from by `with_data`; `None` for one that came so or was made anew."""
+
+    @classmethod
+    def of(cls, data: dict[str, Any], *, event: str | None = None) -> Chunk:
+        """Make a chunk that did not come from an upstream."""
+        return cls(None, data, event=event)
+
+    @property
+    def raw(self) -> bytes:
+        """The event's bytes, blank line included; for a whole body, the body."""
+        if self._raw is None:
+            prefix = b"event: " + self.event.encode() + b"\n" if self.event else b""
+            self._raw = prefix + b"data: " + _encode(self._data) + b"\n\n"
+        return self._raw
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The decoded JSON object; do not change it in place, hand over `with_data(...)` instead."""
+        if self._data is None and self._raw is not None:
+            self._data = _event_data(self._raw)
+        return self._data or None
+
+    def with_data(self, data: dict[str, Any]) -> Chunk:
+        """A chunk with other data in the same place of the stream."""
+        return Chunk(None, data, event=self.event, is_last=self.is_last, origin=self)
+
+    def __repr__(self) -> str:
+        size = "edited" if self._raw is None else f"{len(self._raw)} bytes"
+        return f"<Chunk {self.event or ''}{' last' if self.is_last else ''} {size}>"
+
+
+def _event_data(raw: bytes) -> dict[str, Any]:
+    """Decode the `data:` lines of one event; an empty dict stands for what is not a JSON object."""
+    lines = [line[5:].removeprefix(b" ") for line in raw.splitlines() if line.startswith(b"data:")]
+    payload = b"\n".join(lines)
+    if not payload.startswith(b"{"):
+        return {}
+    try:
+        data = _decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+ChunkFilter: TypeAlias = Callable[[Chunk], "Chunk | Iterable[Chunk] | None"]
+
+
+class ByteSource(Protocol):
+    """The body of an upstream's reply; iterating raises `UpstreamError` when it is lost on the way."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body was read to its end, else abort it. Safe to call again."""
+        ...
+
+
+@runtime_checkable
+class TappedSource(ByteSource, Protocol):
+    """A source that can call back when bytes arrive, so that a relay needs no task switch per chunk."""
+
+    @property
+    def at_end(self) -> bool: ...
+
+    @property
+    def error(self) -> Exception | None: ...
+
+    def read_nowait(self) -> bytes: ...
+
+    def listen(self, callback: Callable[[], None] | None) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Reply:
+    """What an upstream, or a plugin in its place, answered.
+
+    A reply that nobody looked into is relayed as bytes. Reading `chunks` turns it into events, once. A plugin that
+    wraps the answer returns `reply.with_chunks(...)`; one that answers itself makes `Reply.of_chunks(...)`.
+    """
+
+    __slots__ = ("_chunks", "headers", "source", "split", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        source: ByteSource | None = None,
+        chunks: AsyncIterator[Chunk] | None = None,
+        split: Callable[[ByteSource], AsyncIterator[Chunk]] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.source = source
+        """The untouched body, or `None` when the reply consists of chunks."""
+        self.split = split
+        self._chunks = chunks
+
+    @classmethod
+    def of_chunks(
+        cls, chunks: AsyncIterator[Chunk], *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Answer with chunks; they are folded into one body for a client that does not stream."""
+        return cls(status, headers or {}, chunks=chunks)
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 400
+
+    @property
+    def is_stream(self) -> bool:
+        """True if the body came as server-sent events."""
+        return self.headers.get("Content-Type", "").startswith("text/event-stream")
+
+    @property
+    def is_raw(self) -> bool:
+        """True while nobody has asked for the chunks."""
+        return self._chunks is None
+
+    @property
+    def chunks(self) -> AsyncIterator[Chunk]:
+        """The answer event by event. Whoever iterates may stop early: the exchange's scope closes the source."""
+        if self._chunks is None:
+            if self.source is None or self.split is None:
+                raise RuntimeError("this reply has no body to split into chunks")
+            self._chunks = self.split(self.source)
+        return self._chunks
+
+    def with_chunks(self, chunks: AsyncIterator[Chunk]) -> Reply:
+        """The same status and headers with another sequence of chunks."""
+        return Reply(self.status, self.headers, source=self.source, chunks=chunks, split=self.split)
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} {'raw' if self.is_raw else 'chunks'}>"
+
+
+class Exchange:
+    """One request, from its first byte to the last observer; the single argument of every request hook.
+
+    `body` holds the client's own bytes. Reading `request` decodes them once; `edit()` returns the same object and marks
+    it changed, so that only the members that really differ are encoded again.
+    """
+
+    __slots__ = (
+        "_edited",
+        "_request",
+        "_scope",
+        "arrived_at",
+        "body",
+        "budget",
+        "call_purpose",
+        "control",
+        "deadline",
+        "decisions",
+        "difficulty",
+        "error",
+        "headers",
+        "id",
+        "key_id",
+        "ledger",
+        "model",
+        "notes",
+        "outcome",
+        "path",
+        "peer",
+        "replied_with",
+        "route",
+        "started",
+        "state",
+        "status",
+        "stream",
+        "tenant",
+        "upstream",
+        "upstream_model",
+        "wants_usage",
+    )
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        id: str = "test",  # noqa: A002 - the field's own name
+        route: RouteName = "chat",
+        path: str = "/chat/completions",
+        tenant: str = "default",
+        key_id: str | None = None,
+        model: str = "",
+        stream: bool = False,
+        headers: Mapping[str, str] | None = None,
+        control: Mapping[str, Any] | None = None,
+        arrived_at: float = 0.0,
+        started: float = 0.0,
+    ) -> None:
+        self.id = id
+        self.route: RouteName = route
+        self.path = path
+        """Path below the upstream's base URL, with the query string if there was one."""
+        self.tenant = tenant
+        self.key_id = key_id
+        self.model = model
+        """The alias the client asked for."""
+        self.stream = stream
+        self.body = body
+        self.headers: Mapping[str, str] = headers if headers is not None else {}
+        """The client's request headers without credentials."""
+        self.control: Mapping[str, Any] = control if control is not None else {}
+        """Settings for this request from `x-predawn-*` headers and `extra_body["predawn"]`; never from message text."""
+        self.arrived_at = arrived_at
+        """Wall clock, seconds since the epoch."""
+        self.started = started
+        """Monotonic clock, seconds; the origin of every time on the ledger."""
+        self.deadline: float | None = None
+        self.difficulty: Difficulty | None = None
+        self.budget: Budget | None = None
+        self.ledger = Ledger()
+        self.notes: list[Mapping[str, Any]] = []
+        """What plugins injected into the request, with provenance."""
+        self.decisions: list[Decision] = []
+        self.state: dict[str, Any] = {}
+        """Free for plugins; prefix keys with the plugin's name."""
+        self.status = 0
+        self.outcome: Outcome = "ok"
+        self.error: str | None = None
+        self.upstream = ""
+        """Name of the upstream that answered; empty until one did."""
+        self.upstream_model = ""
+        self.wants_usage = False
+        """True where accounting needs the usage chunk of a stream although the client did not ask for it."""
+        self.replied_with: bytes | None = None
+        """The body sent to a client that did not stream, where a plugin set `state["keep_reply"]`."""
+        self.call_purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
+        self.peer = ""
+        self._request: dict[str, Any] | None = None
+        self._edited = False
+        self._scope: AsyncExitStack | None = None
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The decoded request, for reading. To change it, use `edit()`."""
+        return MappingProxyType(self._decoded())
+
+    def edit(self) -> dict[str, Any]:
+        """The decoded request, for changing in place; the upstream then gets the changed members."""
+        self._edited = True
+        return self._decoded()
+
+    @property
+    def edited(self) -> bool:
+        """True once a plugin asked to change the request."""
+        return self._edited
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._request is None:
+            try:
+                decoded = _decode(self.body)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+                raise RequestError(400, f"The request body is not valid JSON: {exc}", code="invalid_json") from exc
+            if not isinstance(decoded, dict):
+                raise RequestError(400, "The request body must be a JSON object.", code="invalid_json")
+            decoded.pop("predawn", None)
+            self._request = decoded
+        return self._request
+
+    @property
+    def scope(self) -> AsyncExitStack:
+        """Whoever opens something for this exchange registers its close here; the server closes it, whatever happens."""
+        if self._scope is None:
+            self._scope = AsyncExitStack()
+        return self._scope
+
+    async def close(self) -> None:
+        """Close what the exchange opened; called by the server, once."""
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            await scope.aclose()
+
+    def decide(self, by: str, what: str, **detail: Any) -> None:
+        """Note a decision for the exchange's record."""
+        self.decisions.append(Decision(by, what, detail))
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} {self.route} {self.model!r} {self.outcome}>"

@@ -1,0 +1,30 @@
+"""What a plugin's `lifespan` hook is given: the parts of the running server it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.exchange import Exchange, Reply
+    from predawn.proxy.metrics import Metrics
+    from predawn.proxy.settings import Settings
+    from predawn.proxy.store import Store
+    from predawn.proxy.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The running server as a plugin sees it."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    tasks: Tasks
+    store: Callable[[], Awaitable[Store]]
+    """Opens the durable store on first use; nothing is imported or created before."""
+    send: Callable[[Exchange], Awaitable[Reply]]
+    """Sends an exchange upstream with retries and fallbacks, around no plugin."""

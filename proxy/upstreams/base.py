@@ -1,0 +1,71 @@
+"""The seam between the proxy and a provider: `Upstream`, what it is sent, and how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from predawn.proxy.exchange import Reply, RouteName
+
+Reason: TypeAlias = Literal["connect", "timeout_ttft", "timeout_idle", "5xx", "429", "truncated", "protocol", "breaker"]
+
+
+class UpstreamError(Exception):
+    """An upstream did not answer as it should; `reason` is a label of `predawn_upstream_errors_total`.
+
+    `sent_nothing` is true where no byte of an answer had arrived, so that another try cannot repeat visible work.
+    """
+
+    def __init__(self, upstream: str, reason: Reason, message: str, *, sent_nothing: bool = True) -> None:
+        super().__init__(f"upstream {upstream!r}: {message}")
+        self.upstream = upstream
+        self.reason: Reason = reason
+        self.message = message
+        self.sent_nothing = sent_nothing
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One call to an upstream, ready to send."""
+
+    route: RouteName
+    method: str
+    path: str
+    """Below the upstream's base URL, with its query string: `/chat/completions`."""
+    model: str
+    """The upstream's own name for the model."""
+    body: bytes | AsyncIterator[bytes]
+    headers: Mapping[str, str]
+    """The client's headers that may travel on; credentials and hop-by-hop headers are already gone."""
+    stream: bool
+    decoded: Callable[[], Mapping[str, Any]]
+    """The request as an object, for upstreams that translate."""
+
+
+class Upstream(Protocol):
+    """A provider of replies. `send` returns once the first bytes of a body are there, or raises `UpstreamError`.
+
+    A status of 400 and above is a reply, not an error: it is relayed unchanged. Each reply's `source` must be closed by
+    the caller, who registers `source.aclose` on the exchange's scope.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def routes(self) -> frozenset[RouteName]:
+        """What the upstream speaks natively."""
+        ...
+
+    async def open(self) -> None:
+        """Get ready to send; called before `/ready` says so."""
+        ...
+
+    async def send(self, request: UpstreamRequest) -> Reply: ...
+
+    async def models(self) -> list[str]:
+        """Names of the models behind it, as far as it tells; an empty list otherwise."""
+        ...
+
+    async def aclose(self) -> None: ...
