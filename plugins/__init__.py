@@ -16,10 +16,12 @@ from predawn.proxy.exchange import (
     RequestError,
     Verdict,
 )
-from predawn.proxy.hookspecs import CallNext, hookimpl
+from predawn.proxy.hookspecs import CallNext, RegisterRoute, hookimpl
+from predawn.proxy.lifespan import App
 from predawn.proxy.plugin import Plugin, PluginSettings
 
 __all__ = [
+    "App",
     "Budget",
     "Call",
     "CallNext",
@@ -31,6 +33,7 @@ __all__ = [
     "Ledger",
     "Plugin",
     "PluginSettings",
+    "RegisterRoute",
     "Reply",
     "RequestError",
     "Verdict",

@@ -1,4 +1,4 @@
-"""The types that plugins see: one request (`Exchange`), what came back (`Reply`, `Chunk`), and what it cost (`Ledger`)."""
+"""The types that plugins see: one request (`Exchange`), what came back (`Reply`, `Chunk`), what it cost (`Ledger`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import msgspec
 
 RouteName: TypeAlias = Literal["chat", "completions", "responses", "embeddings", "messages", "raw"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "max"]
-Outcome: TypeAlias = Literal["ok", "client_error", "upstream_error", "plugin_error", "client_closed", "truncated", "error"]
+Outcome: TypeAlias = Literal[
+    "ok", "client_error", "upstream_error", "plugin_error", "client_closed", "truncated", "error"
+]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -311,7 +313,9 @@ class Exchange:
         "decisions",
         "difficulty",
         "error",
+        "head",
         "headers",
+        "hides_usage",
         "id",
         "key_id",
         "ledger",
@@ -320,7 +324,6 @@ class Exchange:
         "outcome",
         "path",
         "peer",
-        "replied_with",
         "route",
         "started",
         "state",
@@ -383,8 +386,10 @@ class Exchange:
         self.upstream_model = ""
         self.wants_usage = False
         """True where accounting needs the usage chunk of a stream although the client did not ask for it."""
-        self.replied_with: bytes | None = None
-        """The body sent to a client that did not stream, where a plugin set `state["keep_reply"]`."""
+        self.hides_usage = False
+        """True where the usage chunk must be taken out again before the client sees it."""
+        self.head: Any = None
+        """The proxy's own partial decoding of `body`."""
         self.call_purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
         self.peer = ""
         self._request: dict[str, Any] | None = None
@@ -394,19 +399,20 @@ class Exchange:
     @property
     def request(self) -> Mapping[str, Any]:
         """The decoded request, for reading. To change it, use `edit()`."""
-        return MappingProxyType(self._decoded())
+        return MappingProxyType(self.decoded())
 
     def edit(self) -> dict[str, Any]:
         """The decoded request, for changing in place; the upstream then gets the changed members."""
         self._edited = True
-        return self._decoded()
+        return self.decoded()
 
     @property
     def edited(self) -> bool:
         """True once a plugin asked to change the request."""
         return self._edited
 
-    def _decoded(self) -> dict[str, Any]:
+    def decoded(self) -> dict[str, Any]:
+        """The request as the proxy's own parts read it; plugins use `request` and `edit()`."""
         if self._request is None:
             try:
                 decoded = _decode(self.body)
@@ -420,7 +426,7 @@ class Exchange:
 
     @property
     def scope(self) -> AsyncExitStack:
-        """Whoever opens something for this exchange registers its close here; the server closes it, whatever happens."""
+        """Whoever opens something for this exchange registers its close here; the server closes it in any case."""
         if self._scope is None:
             self._scope = AsyncExitStack()
         return self._scope

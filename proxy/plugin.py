@@ -13,12 +13,15 @@ class PluginSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models: tuple[str, ...] | None = Field(None, description="Aliases the plugin acts on; all of them when absent.")
+    models: tuple[str, ...] | None = Field(
+        default=None, description="Aliases the plugin acts on; all of them when absent."
+    )
     on_error: Literal["fail", "skip"] = Field(
-        "fail", description="What a raised error in `on_request` does: refuse the request, or go on without the plugin."
+        default="fail",
+        description="What a raised error in `on_request` does: refuse the request, or go on without the plugin.",
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="Longest time one hook of this plugin may take, `around_completion` excepted."
+        default=30.0, gt=0, description="Longest time one hook of this plugin may take, `around_completion` excepted."
     )
 
 
@@ -32,7 +35,7 @@ class Plugin(Generic[SettingsT]):
     """Set by the loader from the settings key or the entry point."""
     settings_type: ClassVar[type[PluginSettings]] = PluginSettings
     wants_usage: ClassVar[bool] = False
-    """True for a plugin whose work needs token usage of every stream, asked of the upstream and hidden from the client."""
+    """True for a plugin that needs the usage of every stream: asked of the upstream, hidden from the client."""
 
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings

@@ -23,6 +23,8 @@ class UpstreamError(Exception):
         self.reason: Reason = reason
         self.message = message
         self.sent_nothing = sent_nothing
+        self.retried = False
+        """True once our own retries are used up, so that the client's SDK need not add its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,258 @@
+"""Who may ask, for what, and how much: client keys, their tenants and their limits.
+
+Keys live in the store and are looked up in memory; a background task brings in what `predawn keys` changed and writes
+usage behind the requests. A server without keys opens no store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from predawn.proxy.exchange import RequestError
+from predawn.proxy.keyring import ANYONE, Identity, Keyring, unauthenticated
+from predawn.proxy.leases import (
+    ASSUMED_OUTPUT_TOKENS,
+    Account,
+    Lease,
+    check_concurrency,
+    check_rates,
+    most_it_may_cost,
+    write_tokens,
+)
+from predawn.proxy.rates import Rates
+from predawn.proxy.spend import Usage, UsageBook
+from predawn.proxy.store import StoreError, sqlite_path
+from predawn.proxy.strangers import stranger
+
+if TYPE_CHECKING:
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.settings import PriceSettings, Settings
+    from predawn.proxy.store import Store
+    from predawn.proxy.tasks import Tasks
+
+__all__ = ["ANYONE", "Access", "Identity", "Lease", "OpenStore"]
+
+log = logging.getLogger("predawn.access")
+OpenStore: TypeAlias = Callable[[], "Awaitable[Store]"]
+SYNC_S = 1.0
+_HOW = "Run `predawn keys create NAME` on the server"
+
+
+class Access:
+    """The gate in front of every request. Made by `Access.open`."""
+
+    def __init__(self, settings: Settings, open_store: OpenStore, clock: Clock, tasks: Tasks) -> None:
+        self._settings = settings
+        self._open_store = open_store
+        self._clock = clock
+        self._tasks = tasks
+        self._mode = settings.access.keys
+        self._keyring = Keyring(settings)
+        self._path = sqlite_path(settings.state)
+        self._store: Store | None = None
+        self._book = UsageBook(clock)
+        self._rates: Rates | None = None
+        self._accounts: dict[str, Account] = {}
+        self._syncing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings, open_store: OpenStore, clock: Clock, tasks: Tasks) -> Access:
+        """Load the keys and keep them up to date. Raises `StoreError` if state, secret or limits URL are unusable.
+
+        The store belongs to whoever gave `open_store`, which is called once, when there is something to read.
+        """
+        access = cls(settings, open_store, clock, tasks)
+        await access.reload(settings)
+        return access
+
+    async def reload(self, settings: Settings | None = None) -> None:
+        """Read keys and secret again, by new settings if given; `state` stays as it is.
+
+        Raises `StoreError`, and everything stays as it was.
+        """
+        settings = (settings or self._settings).model_copy(update={"state": self._settings.state})
+        keyring = Keyring(settings)
+        url = settings.access.limits_url
+        rates = await _open_rates(url, self._clock) if url else None
+        async with self._syncing:
+            if settings.access.keys != "off":
+                try:
+                    await self._refresh(keyring)
+                except StoreError:
+                    await _close(rates)
+                    raise
+            if rates is not None or self._settings.access.limits_url != url:
+                self._rates, rates = rates, self._rates
+            self._settings, self._mode, self._keyring = settings, settings.access.keys, keyring
+            await _close(rates)
+            await self._sync()
+        if self._task is None and self._mode != "off":
+            self._task = self._tasks.spawn(self._keep_up(), "access")
+
+    async def aclose(self) -> None:
+        """Write what was used to the store. Call it before the tasks are cancelled and the store is closed."""
+        async with self._syncing:  # not in the middle of a write
+            task, self._task = self._task, None
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+            try:
+                await self._sync()
+            except StoreError as exc:
+                log.warning("usage of the last moments is lost: %s", exc)
+            rates, self._rates = self._rates, None
+            await _close(rates)
+
+    @property
+    def has_keys(self) -> bool:
+        return self._keyring.has_keys
+
+    def describe(self) -> str:
+        """One line for the log at start."""
+        if self._mode == "off":
+            return "keys are off: every client is served"
+        if self._keyring.has_keys:
+            return f"client keys are required; {len(self._keyring)} are known"
+        if self._mode == "required":
+            return f"client keys are required, and there is none: nobody is served. {_HOW}"
+        return f"no client keys: only this machine is served. {_HOW} to serve others"
+
+    def identify(self, headers: Mapping[str, str], peer: str) -> Identity:
+        """Who sent these headers (a mapping that ignores case) from the address `peer`. Raises 401."""
+        if self._mode == "off":
+            return ANYONE
+        if self._keyring.has_keys:
+            return self._keyring.identify(presented_key(headers), self._clock.now())
+        if self._mode == "required":
+            raise unauthenticated(f"This server requires API keys, and none exists yet. {_HOW}.")
+        if (why := stranger(headers, peer)) is not None:
+            raise unauthenticated(f"Without API keys only clients on the server itself are served; {why}. {_HOW}.")
+        return ANYONE
+
+    def check_model(self, identity: Identity, model: str) -> None:
+        """Raise 403 if the key may not use this alias."""
+        key = identity.key
+        if key is not None and key.models is not None and model not in key.models:
+            raise RequestError(
+                403,
+                f"This API key may not use the model {model!r}. It may use: {', '.join(sorted(key.models))}.",
+                type="permission_error",
+                code="model_not_allowed",
+                param="model",
+            )
+
+    def is_limited(self, identity: Identity) -> bool:
+        """True if `reserve` has something to count; without a lease, `book` at the end."""
+        return identity.is_limited
+
+    def needs_usage(self, identity: Identity) -> bool:
+        """True if a limit of the key depends on the tokens that the upstream reports."""
+        return identity.needs_usage
+
+    async def reserve(
+        self,
+        identity: Identity,
+        price: PriceSettings | None,
+        estimated_prompt_tokens: int,
+        max_output_tokens: int | None,
+    ) -> Lease:
+        """Admit a request and hold what it may use, or raise 429. Waits for nothing if the key has no limits.
+
+        `max_output_tokens` is the sum over all answers that the request asks for. Settle or release the lease, whatever
+        happens; its `headers` belong on the response.
+        """
+        key, book = identity.key, self._book_of(identity)
+        if key is None or not identity.is_limited:
+            return Lease(book, identity.tenant, key, None)
+        account = self._accounts.get(key.id)
+        if account is None:
+            account = self._accounts[key.id] = Account()
+        check_concurrency(key, account)
+        lease = Lease(book, identity.tenant, key, account)
+        is_admitted = False
+        try:
+            if key.nano_usd_per_day is not None:
+                output = ASSUMED_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
+                cost = most_it_may_cost(price, estimated_prompt_tokens, output)
+                lease.hold_spend(cost, self._book.spent_today(key.id), self._book.seconds_left_today())
+            if key.requests_per_minute is not None or key.tokens_per_minute is not None:
+                if self._rates is None:
+                    self._rates = await _open_rates(None, self._clock)
+                need = estimated_prompt_tokens + (max_output_tokens or 0)
+                await check_rates(lease, key, account, self._rates, need)
+            is_admitted = True
+            return lease
+        finally:
+            if not is_admitted:
+                lease.release()
+
+    def book(
+        self, identity: Identity, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float
+    ) -> None:
+        """Count a request that ended without a lease."""
+        if (book := self._book_of(identity)) is not None:
+            used = Usage.of(prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
+            book.book(identity.tenant, identity.key_id or "", used)
+
+    def _book_of(self, identity: Identity) -> UsageBook | None:
+        """Without a key and without a store there is nobody to book to and nowhere to write."""
+        return None if identity.key is None and self._store is None else self._book
+
+    async def _keep_up(self) -> None:
+        is_failing = False
+        while True:
+            await self._clock.sleep(SYNC_S)
+            try:
+                async with self._syncing:
+                    await self._refresh(self._keyring)
+                    await self._sync()
+            except StoreError as exc:
+                if not is_failing:
+                    log.warning("keys stay as they were, and usage waits in memory: %s", exc)
+                is_failing = True
+                continue
+            if is_failing:
+                log.info("the state works again")
+            is_failing = False
+
+    async def _refresh(self, keyring: Keyring) -> None:
+        if self._store is None:
+            if self._path is None:
+                await keyring.load_secret()
+            elif not await asyncio.to_thread(self._path.exists):
+                return  # a server without keys makes no file and does not import SQLAlchemy
+            self._store = await self._open_store()
+        await keyring.refresh(self._store)
+        if keyring.has_rates and self._rates is None and not self._settings.access.limits_url:
+            self._rates = await _open_rates(None, self._clock)
+
+    async def _sync(self) -> None:
+        if self._store is not None:
+            await self._book.sync(self._store, reads_spend=self._keyring.has_budgets)
+        if self._rates is None:
+            return
+        for key in self._keyring.token_keys:  # other servers see, in shared windows, what was used here
+            account = self._accounts.get(key.id)
+            if account is not None and key.tokens_per_minute is not None:
+                await write_tokens(key.id, key.tokens_per_minute, account, self._rates)
+
+
+async def _open_rates(url: str | None, clock: Clock) -> Rates:
+    return await asyncio.to_thread(Rates.open, url, clock)  # the import takes 70 ms
+
+
+async def _close(rates: Rates | None) -> None:
+    if rates is not None:
+        await rates.aclose()
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key in `Authorization: Bearer`, `x-api-key` or `api-key`."""
+    authorization = headers.get("Authorization")
+    if authorization is not None and authorization[:7].lower() == "bearer " and (key := authorization[7:].strip()):
+        return key
+    return headers.get("x-api-key") or headers.get("api-key") or None

@@ -1,0 +1,1 @@
+"""The HTTP surface: one thin module per group of endpoints. Each parses, calls, and relays."""

@@ -1,0 +1,43 @@
+"""`/health`, `/ready`, `/version` and `/metrics`: for those who run the server."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from predawn.proxy.metrics import render
+
+if TYPE_CHECKING:
+    from predawn.proxy.http_server import Request
+    from predawn.proxy.metrics import Metrics
+
+
+def health() -> web.Response:
+    """The process runs and its loop turns."""
+    return answer({"status": "ok"})
+
+
+def ready(*, is_ready: bool) -> web.Response:
+    """200 while new requests are welcome, else 503."""
+    return answer({"status": "ready" if is_ready else "not ready"}, status=200 if is_ready else 503)
+
+
+def build() -> web.Response:
+    """What runs."""
+    return answer({"version": version("predawn"), "python": platform.python_version()})
+
+
+async def scrape(request: Request, metrics: Metrics) -> web.Response:
+    """The metrics, rendered in a thread so that a large page delays no token."""
+    body, content_type = await asyncio.to_thread(render, metrics, request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def answer(data: dict[str, Any], status: int = 200) -> web.Response:
+    """A JSON response."""
+    return web.Response(body=msgspec.json.encode(data), status=status, content_type="application/json")

@@ -1,0 +1,5 @@
+"""placeholder until record lands"""
+
+
+def add_parser(subparsers):
+    pass

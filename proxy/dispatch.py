@@ -1,0 +1,355 @@
+"""What plugins registered, frozen at start-up into plain tuples of callables, and awaited by one rule per kind.
+
+pluggy finds and validates; it does not call. Its `firstresult` stops at the first coroutine and its wrappers leave
+before the await, so an async proxy needs its own calling: serial for edits, first answer for deciders, an onion around
+the upstream, one plain function per stream, a bounded queue for observers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+
+import pluggy
+
+from predawn.proxy.exchange import Chunk, ChunkFilter, Exchange, Reply, RequestError
+from predawn.proxy.hookspecs import CallNext, Spec
+from predawn.proxy.plugin import Plugin
+from predawn.proxy.tasks import Tasks
+from predawn.proxy.upstreams.base import UpstreamError
+
+log = logging.getLogger("predawn.hooks")
+T = TypeVar("T")
+
+FAILURES_UNTIL_OFF = 5
+OBSERVER_QUEUE = 10_000
+
+
+class HookError(Exception):
+    """A plugin failed where its failure must reach the client."""
+
+    def __init__(self, plugin: str, hook: str) -> None:
+        super().__init__(f"plugin {plugin!r} failed in {hook}")
+        self.plugin = plugin
+        self.hook = hook
+
+
+class PluginError(Exception):
+    """A plugin that cannot be used; start-up stops and says why."""
+
+
+class HookMeters(Protocol):
+    """Where hook calls are counted."""
+
+    def took(self, seconds: float) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+
+class NoMeters:
+    """Counts nothing; for tests and tools."""
+
+    def took(self, seconds: float) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Impl:
+    """One plugin's implementation of one hook."""
+
+    plugin: str
+    hook: str
+    fn: Callable[..., Any]
+    timeout_s: float
+    skip_errors: bool
+    models: frozenset[str] | None
+    meters: HookMeters
+
+    def serves(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+    def __enter__(self) -> None:
+        """Blame the plugin for what is raised inside, unless it is an answer of its own or an upstream's failure."""
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        if not isinstance(exc, Exception) or isinstance(exc, (RequestError, UpstreamError, HookError)):
+            return
+        self.meters.failed("timeout" if isinstance(exc, TimeoutError) else "error")
+        raise HookError(self.plugin, self.hook) from exc
+
+
+def implementations(
+    pm: pluggy.PluginManager, hook: str, meters: Callable[[str, str], HookMeters] = lambda _plugin, _hook: NoMeters()
+) -> tuple[Impl, ...]:
+    """Implementations of a hook in call order; raises `PluginError` naming plugin and fix where the kind is wrong."""
+    caller = getattr(pm.hook, hook)
+    spec = getattr(Spec, hook)
+    found: list[Impl] = []
+    for impl in reversed(caller.get_hookimpls()):  # pluggy keeps them last-called-first
+        _check_kind(impl, hook, spec)
+        plugin: Plugin[Any] = impl.plugin
+        settings = plugin.settings
+        found.append(
+            Impl(
+                impl.plugin_name,
+                hook,
+                impl.function,
+                settings.timeout_s,
+                settings.on_error == "skip",
+                frozenset(settings.models) if settings.models is not None else None,
+                meters(impl.plugin_name, hook),
+            )
+        )
+    return tuple(found)
+
+
+def _check_kind(impl: pluggy.HookImpl, hook: str, spec: Callable[..., Any]) -> None:
+    name = impl.plugin_name
+    if impl.wrapper or impl.hookwrapper:
+        raise PluginError(f"plugin {name!r}: {hook} may not be a wrapper; use around_completion")
+    wanted = _kind(spec)
+    if hook == "lifespan":
+        wanted = "an async generator (async def with one yield)"
+    given = _kind(impl.function)
+    if given != wanted:
+        raise PluginError(f"plugin {name!r}: {hook} must be {wanted}, it is {given}")
+    parameters = [p for p in inspect.signature(spec).parameters if p != "self"]
+    if list(impl.argnames) != parameters:
+        raise PluginError(
+            f"plugin {name!r}: {hook} must take ({', '.join(parameters)}), it takes ({', '.join(impl.argnames)})"
+        )
+
+
+def _kind(function: Callable[..., Any]) -> str:
+    if inspect.isasyncgenfunction(function):
+        return "an async generator (async def with one yield)"
+    return "async def" if inspect.iscoroutinefunction(function) else "a plain def"
+
+
+@types.coroutine
+def _continued(coro: Coroutine[Any, Any, T], yielded: Any) -> Generator[Any, Any, T]:
+    """Go on with a coroutine whose first step has already been taken and yielded `yielded`."""
+    while True:
+        try:
+            sent = yield yielded
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as exc:  # noqa: BLE001 - handed to the coroutine, which decides
+            step: Callable[[], Any] = _thrower(coro, exc)
+        else:
+            step = _sender(coro, sent)
+        try:
+            yielded = step()
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+def _thrower(coro: Coroutine[Any, Any, Any], exc: BaseException) -> Callable[[], Any]:
+    return lambda: coro.throw(exc)
+
+
+def _sender(coro: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    return lambda: coro.send(value)
+
+
+async def bounded(coro: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """Await a hook for at most `timeout_s`.
+
+    Most hooks finish without suspending, so the first step is taken before a timer is set: 0.2 µs instead of 3 µs.
+    """
+    try:
+        yielded = coro.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    async with asyncio.timeout(timeout_s):
+        return await _continued(coro, yielded)
+
+
+class Pipeline:
+    """The hooks that act on one model, ready to run. An empty tuple costs one truth test."""
+
+    __slots__ = ("allocators", "around", "assessors", "complete", "editors", "filters", "wants_usage")
+
+    def __init__(self, hooks: Hooks, model: str, send: CallNext) -> None:
+        def serving(impls: tuple[Impl, ...]) -> tuple[Impl, ...]:
+            return tuple(impl for impl in impls if impl.serves(model))
+
+        self.editors = serving(hooks.editors)
+        self.assessors = serving(hooks.assessors)
+        self.allocators = serving(hooks.allocators)
+        self.around = serving(hooks.around)
+        self.filters = serving(hooks.filters)
+        self.wants_usage = any(
+            plugin.wants_usage and (plugin.settings.models is None or model in plugin.settings.models)
+            for plugin in hooks.plugins
+        )
+        call = send
+        for impl in reversed(self.around):
+            call = _layer(impl, call)
+        self.complete: CallNext = call
+        """The upstream call with every `around_completion` of this model around it."""
+
+    async def edit(self, exchange: Exchange) -> None:
+        """Run `on_request`, one plugin after another. Raises `HookError`, or the plugin's own `RequestError`."""
+        for impl in self.editors:
+            began = perf_counter()
+            try:
+                with impl:
+                    await bounded(impl.fn(exchange), impl.timeout_s)
+            except HookError as exc:
+                if not impl.skip_errors:
+                    raise
+                log.warning("%s and is skipped", exc, exc_info=exc.__cause__)
+                exchange.decide("predawn", "plugin skipped", plugin=impl.plugin, hook=impl.hook)
+            impl.meters.took(perf_counter() - began)
+
+    async def decide(self, exchange: Exchange) -> None:
+        """Fill `exchange.difficulty` and `exchange.budget` with the first answers that are not `None`."""
+        if self.assessors:
+            exchange.difficulty = await _first(self.assessors, exchange)
+        if self.allocators:
+            exchange.budget = await _first(self.allocators, exchange)
+
+    def open_filters(self, exchange: Exchange) -> tuple[ChunkFilter, ...]:
+        """The filters of one answer. Raises `HookError`."""
+        opened: list[ChunkFilter] = []
+        for impl in self.filters:
+            with impl:
+                function = impl.fn(exchange)
+            if function is not None:
+                opened.append(_named(impl, function))
+        return tuple(opened)
+
+
+async def _first(impls: tuple[Impl, ...], exchange: Exchange) -> Any:
+    """The first answer that is not `None`; a plugin that raises is passed over."""
+    for impl in impls:
+        began = perf_counter()
+        try:
+            answer = await bounded(impl.fn(exchange), impl.timeout_s)
+        except Exception as exc:
+            impl.meters.failed("timeout" if isinstance(exc, TimeoutError) else "error")
+            log.exception("plugin %s failed in %s; the next one is asked", impl.plugin, impl.hook)
+            continue
+        impl.meters.took(perf_counter() - began)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _layer(impl: Impl, inner: CallNext) -> CallNext:
+    fn = impl.fn
+
+    async def layer(exchange: Exchange) -> Reply:
+        with impl:
+            return await fn(exchange, inner)  # type: ignore[no-any-return]
+
+    return layer
+
+
+def _named(impl: Impl, function: ChunkFilter) -> ChunkFilter:
+    """The filter, naming its plugin when it raises."""
+
+    def guarded(chunk: Chunk) -> Chunk | Iterable[Chunk] | None:
+        with impl:
+            return function(chunk)
+
+    return guarded
+
+
+class Hooks:
+    """Everything that active plugins implement, in the order of the settings; built once and never changed."""
+
+    def __init__(
+        self, pm: pluggy.PluginManager, meters: Callable[[str, str], HookMeters] = lambda _plugin, _hook: NoMeters()
+    ) -> None:
+        _check_names(pm)
+        self.plugins: tuple[Plugin[Any], ...] = tuple(p for _, p in pm.list_name_plugin() if isinstance(p, Plugin))
+        self.routes = implementations(pm, "register_routes", meters)
+        self.lifespans = implementations(pm, "lifespan", meters)
+        self.editors = implementations(pm, "on_request", meters)
+        self.assessors = implementations(pm, "assess", meters)
+        self.allocators = implementations(pm, "allocate", meters)
+        self.around = implementations(pm, "around_completion", meters)
+        self.filters = implementations(pm, "chunk_filter", meters)
+        self.observers = implementations(pm, "on_done", meters)
+
+    def pipeline(self, model: str, send: CallNext) -> Pipeline:
+        """The part of the hooks that acts on `model`, composed around `send`."""
+        return Pipeline(self, model, send)
+
+
+def _check_names(pm: pluggy.PluginManager) -> None:
+    """A `@hookimpl` that names no hook is a typing error of its author, not something to ignore."""
+    try:
+        pm.check_pending()
+    except pluggy.PluginValidationError as exc:
+        from predawn.proxy.problems import nearest
+
+        hooks = [name for name in vars(Spec) if not name.startswith("_")]
+        unknown = str(exc).partition("hook '")[2].partition("'")[0]
+        raise PluginError(f"{exc}{nearest(unknown, hooks)}") from exc
+
+
+class Observers:
+    """Runs `on_done` off the critical path: one task, a bounded queue, and a switch that turns a broken one off."""
+
+    def __init__(self, impls: tuple[Impl, ...], tasks: Tasks, limit: int = OBSERVER_QUEUE) -> None:
+        self._impls = impls
+        self._queue: deque[Exchange] = deque()
+        self._limit = limit
+        self._failures = dict.fromkeys(impls, 0) if impls else {}
+        self._tasks = tasks
+        self._running: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def done(self, exchange: Exchange) -> None:
+        """Queue a finished exchange; beyond the limit the oldest one is dropped and counted."""
+        if not self._impls:
+            return
+        if len(self._queue) >= self._limit:
+            self._queue.popleft()
+            self.dropped += 1
+            for impl in self._impls:
+                impl.meters.failed("dropped")
+        self._queue.append(exchange)
+        if self._running is None:
+            self._running = self._tasks.spawn(self._run(), "observers")
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                exchange = self._queue.popleft()
+                for impl in self._impls:
+                    if self._failures[impl] < FAILURES_UNTIL_OFF and impl.serves(exchange.model):
+                        await self._observe(impl, exchange)
+        finally:
+            self._running = None
+
+    async def _observe(self, impl: Impl, exchange: Exchange) -> None:
+        began = perf_counter()
+        try:
+            await bounded(impl.fn(exchange), impl.timeout_s)
+        except Exception as exc:
+            self._failures[impl] += 1
+            impl.meters.failed("timeout" if isinstance(exc, TimeoutError) else "error")
+            log.exception("plugin %s failed in on_done of %s", impl.plugin, exchange.id)
+            if self._failures[impl] == FAILURES_UNTIL_OFF:
+                log.critical("plugin %s: on_done is off after %d failures in a row", impl.plugin, FAILURES_UNTIL_OFF)
+        else:
+            self._failures[impl] = 0
+            impl.meters.took(perf_counter() - began)
+
+    async def drain(self) -> None:
+        """Wait until every queued exchange has been seen."""
+        while (running := self._running) is not None:
+            await asyncio.wait([running])

@@ -1,0 +1,183 @@
+"""One version of the settings, running: upstreams, plugins and the service built from them. A reload makes the next."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from predawn.proxy import loading
+from predawn.proxy.access import Access
+from predawn.proxy.breaker import STATE_VALUES, Breaker, State
+from predawn.proxy.clock import Clock
+from predawn.proxy.conversation import Tools
+from predawn.proxy.dispatch import Hooks, Impl, Observers, PluginError
+from predawn.proxy.lifespan import App
+from predawn.proxy.metrics import Metrics
+from predawn.proxy.models import Models
+from predawn.proxy.resilience import Station
+from predawn.proxy.service import Service
+from predawn.proxy.settings import Settings, UpstreamSettings
+from predawn.proxy.tasks import Tasks
+from predawn.proxy.upstreams import registry
+from predawn.proxy.upstreams.base import Upstream
+
+if TYPE_CHECKING:
+    from predawn.proxy.http_server import Handler
+    from predawn.proxy.store import Store
+
+log = logging.getLogger("predawn.generation")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What outlives a reload."""
+
+    clock: Clock
+    tasks: Tasks
+    metrics: Metrics
+    access: Access
+    open_store: Callable[[], Awaitable[Store]]
+    load_plugins: Callable[[Settings], pluggy.PluginManager] = loading.load
+    create_upstream: Callable[[UpstreamSettings, Clock], Upstream] = registry.create
+    """Both are others where plugins are tried out: `predawn.plugins.testing` brings instances of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRoute:
+    """An endpoint that a plugin brought."""
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+
+
+class Generation:
+    """Built whole or not at all by `start`; retired once the requests it began are over."""
+
+    def __init__(self, settings: Settings, service: Service, hooks: Hooks, stations: Mapping[str, Station]) -> None:
+        self.settings = settings
+        self.service = service
+        self.hooks = hooks
+        self.stations = stations
+        self.routes: tuple[PluginRoute, ...] = ()
+        self.closing = AsyncExitStack()
+
+    @classmethod
+    async def start(cls, settings: Settings, shared: Shared, previous: Generation | None = None) -> Generation:
+        """Open what the settings name. Raises `PluginError`, `UpstreamError` or `SettingsError`; nothing stays open.
+
+        Upstreams whose settings did not change are taken over with their connections and breakers, and so are all
+        plugins if none of theirs did.
+        """
+        async with AsyncExitStack() as opened:
+            stations = {
+                upstream.name: await _station(upstream, shared, previous, opened) for upstream in settings.upstreams
+            }
+            keeps_plugins = previous is not None and _same_plugins(previous.settings, settings)
+            if previous is not None and keeps_plugins:
+                hooks, observers = previous.hooks, previous.service.tools.observers
+            else:
+                hooks = Hooks(shared.load_plugins(settings), shared.metrics.hook)
+                observers = Observers(hooks.observers, shared.tasks)
+            models = Models(settings, stations, hooks, shared.clock, shared.metrics)
+            server = settings.server
+            tools = Tools(
+                shared.clock,
+                shared.tasks,
+                shared.metrics,
+                observers,
+                server.keep_alive_comment_s,
+                server.log.requests,
+            )
+            made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
+            made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
+            if previous is not None and keeps_plugins:
+                made.closing, previous.closing = previous.closing, AsyncExitStack()
+            else:
+                await made._enter_lifespans(settings, shared, opened)
+                opened.push_async_callback(observers.drain)
+            made.closing.push_async_exit(opened.pop_all())
+            return made
+
+    async def _enter_lifespans(self, settings: Settings, shared: Shared, opened: AsyncExitStack) -> None:
+        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self.service.models.send)
+        for impl in self.hooks.lifespans:
+            with impl:
+                await opened.enter_async_context(_lifespan(impl, app))
+
+    async def retire(self, timeout_s: float, clock: Clock) -> None:
+        """Wait for the requests in progress, then close what no later generation took over."""
+        end = clock.monotonic() + timeout_s
+        while self.service.conversations and clock.monotonic() < end:
+            await clock.sleep(0.05)
+        await self.closing.aclose()
+
+
+@asynccontextmanager
+async def _lifespan(impl: Impl, app: App) -> AsyncIterator[None]:
+    """A plugin's `lifespan` generator as a context; it must yield exactly once."""
+    generator = impl.fn(app)
+    try:
+        await anext(generator)
+    except StopAsyncIteration as exc:
+        raise PluginError(f"plugin {impl.plugin!r}: lifespan must yield once") from exc
+    yield
+    try:
+        await anext(generator)
+    except StopAsyncIteration:
+        return
+    await generator.aclose()
+    log.error("plugin %s: lifespan yielded more than once", impl.plugin)
+
+
+def _same_plugins(old: Settings, new: Settings) -> bool:
+    return old.plugins == new.plugins and old.state == new.state and old.allow_plugins == new.allow_plugins
+
+
+def _routes(impl: Impl) -> list[PluginRoute]:
+    found: list[PluginRoute] = []
+
+    def register(method: str, path: str, handler: Any) -> None:
+        if not path.startswith("/v1/"):
+            raise ValueError(f"{path!r} must begin with /v1/")
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path))
+        found.append(PluginRoute(method.upper(), re.compile(pattern), handler))
+
+    with impl:
+        impl.fn(register)
+    return found
+
+
+async def _station(
+    settings: UpstreamSettings, shared: Shared, previous: Generation | None, opened: AsyncExitStack
+) -> Station:
+    if previous is not None:
+        standing = previous.stations.get(settings.name)
+        if standing is not None and standing.settings == settings:
+            standing.shared_by += 1
+            opened.push_async_callback(_close, standing)
+            return standing
+    upstream = shared.create_upstream(settings, shared.clock)
+    gauge = shared.metrics.breaker_state(settings.name)
+
+    def changed(state: State) -> None:
+        gauge.set(STATE_VALUES[state])
+
+    changed("closed")
+    station = Station(upstream, settings, Breaker(settings.name, settings.breaker, shared.clock, changed))
+    opened.push_async_callback(_close, station)
+    await upstream.open()
+    return station
+
+
+async def _close(station: Station) -> None:
+    """Close an upstream when the last generation that uses it goes."""
+    station.shared_by -= 1
+    if station.shared_by == 0:
+        await station.upstream.aclose()

@@ -1,0 +1,390 @@
+"""Every metric of the proxy, declared once; what the request path needs is looked up beforehand and kept.
+
+`metrics.traffic(...)` gives the meters of one kind of request; an exchange calls their `observe` once, at its end.
+Label values come from the settings and from the fixed sets below, never from a request: a model that is no alias counts
+as `other`, so clients cannot make series.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from functools import partial
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from predawn.proxy.exchange import RouteName
+from predawn.proxy.logs import redact
+from predawn.proxy.meters import Counter, Family, Gauge, Histogram
+from predawn.proxy.upstreams.base import Reason
+
+if TYPE_CHECKING:
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.settings import Settings, UpstreamSettings
+
+HookReason: TypeAlias = Literal["error", "timeout", "dropped"]
+TokenType: TypeAlias = Literal["input", "output", "cached_input", "reasoning"]
+Phase: TypeAlias = Literal["sleep", "serve", "discarded", "verify"]
+
+ROUTES: Final[tuple[str, ...]] = get_args(RouteName)
+REASONS: Final[tuple[str, ...]] = get_args(Reason)
+CALL_OUTCOMES: Final = ("ok", "cancelled", *REASONS)
+HOOKS: Final = ("on_request", "assess", "allocate", "around_completion", "chunk_filter", "on_done")
+HOOK_REASONS: Final[tuple[str, ...]] = get_args(HookReason)
+TOKEN_TYPES: Final[tuple[str, ...]] = get_args(TokenType)
+PHASES: Final[tuple[str, ...]] = get_args(Phase)
+OTHER: Final = "other"
+"""Stands for a model that is no alias, and for what is outside of the sets above."""
+NONE: Final = "none"
+"""Stands for the upstream of a request that reached none."""
+USUAL_CODES: Final = (200, 400, 429, 500, 502, 503, 504)
+KNOWN_CODES: Final = frozenset({*map(int, HTTPStatus), 499, 529})
+
+# the boundaries of OpenTelemetry's GenAI conventions, and finer ones for what the proxy itself adds
+LAT: Final = tuple(0.01 * 2**step for step in range(17))
+TTFT: Final = (0.005, *LAT[:14])
+ITL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+FAST: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class TrafficMeters:
+    """The meters of one route, model, upstream and way of answering."""
+
+    __slots__ = (
+        "_cached",
+        "_codes",
+        "_discarded",
+        "_duration",
+        "_input",
+        "_labels",
+        "_max_gap",
+        "_mean_gap",
+        "_output",
+        "_overhead",
+        "_reasoning",
+        "_requests",
+        "_ttft",
+        "_verify",
+    )
+
+    def __init__(self, metrics: Metrics, route: str, model: str, upstream: str, stream: str) -> None:
+        self._duration = metrics.request_duration.of(route, model, upstream, stream)
+        self._ttft = metrics.time_to_first_token.of(route, model, upstream)
+        self._mean_gap = metrics.inter_token_latency.of(route, model, upstream)
+        self._max_gap = metrics.max_token_gap.of(route, model, upstream)
+        self._overhead = metrics.overhead.of(route, stream)
+        tokens = partial(metrics.tokens.of, model, upstream)
+        self._input = tokens("input", "serve")
+        self._output = tokens("output", "serve")
+        self._cached = tokens("cached_input", "serve")
+        self._reasoning = tokens("reasoning", "serve")
+        self._discarded = tokens("output", "discarded")
+        self._verify = tokens("output", "verify")
+        self._labels = (route, model, upstream, stream)
+        self._requests = metrics.requests
+        self._codes: dict[int, Counter] = {}
+
+    def observe(
+        self,
+        *,
+        code: int,
+        total_s: float,
+        overhead_s: float,
+        ttft_s: float | None = None,
+        mean_gap_s: float | None = None,
+        max_gap_s: float | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        discarded_tokens: int = 0,
+        verify_tokens: int = 0,
+    ) -> None:
+        """Count one finished request: 0.75 µs for a stream, against 4.5 µs with prometheus_client's own."""
+        counter = self._codes.get(code)
+        if counter is None:
+            counter = self._code(code)
+        counter.value += 1
+        self._duration.observe(total_s)
+        # calls to upstreams may overlap, so that their sum exceeds the whole
+        self._overhead.observe(overhead_s if overhead_s > 0 else 0.0)
+        if ttft_s is not None:
+            self._ttft.observe(ttft_s)
+        if mean_gap_s is not None:
+            self._mean_gap.observe(mean_gap_s)
+        if max_gap_s is not None:
+            self._max_gap.observe(max_gap_s)
+        self._input.value += input_tokens
+        self._output.value += output_tokens
+        self._cached.value += cached_tokens
+        self._reasoning.value += reasoning_tokens
+        self._discarded.value += discarded_tokens
+        self._verify.value += verify_tokens
+
+    def _code(self, code: int) -> Counter:
+        route, model, upstream, stream = self._labels
+        label = str(code) if code in KNOWN_CODES else OTHER
+        counter = self._codes[code] = self._requests.of(route, model, upstream, label, stream)
+        return counter
+
+    def start(self) -> None:
+        """Make the usual counters, so that panels show 0 before the first request."""
+        for code in USUAL_CODES:
+            self._code(code)
+
+
+class HookMeters:
+    """The meters of one hook of one plugin."""
+
+    __slots__ = ("_errors", "_plugin_hook", "took")
+
+    def __init__(self, duration: Histogram, errors: Family[Counter], plugin: str, hook: str) -> None:
+        self.took = duration.observe
+        """Count a call that took so many seconds."""
+        self._errors = errors
+        self._plugin_hook = (plugin, hook)
+
+    def failed(self, reason: str) -> None:
+        """Count a failure; reasons beside `HookReason` count as `other`."""
+        self._errors.of(*self._plugin_hook, reason if reason in HOOK_REASONS else OTHER).inc()
+
+
+class Metrics:
+    """All metrics of one process. Which models and upstreams have labels of their own, `prepare` says."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        """Where plugins register metrics of their own."""
+        self._models: frozenset[str] = frozenset()
+        self._upstreams: frozenset[str] = frozenset()
+        self._traffic: dict[tuple[str, str, str, bool], TrafficMeters] = {}
+        self._declare_traffic()
+        self._declare_upstreams()
+        self._declare_proxy()
+
+    def _declare_traffic(self) -> None:
+        place = ("route", "model", "upstream")
+        self.requests = self._counter("requests_total", "Requests answered, by HTTP status.", *place, "code", "stream")
+        self.requests_in_flight = self._gauge(
+            "requests_in_flight", "Requests that have come and are not answered to the end.", "route"
+        )
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From the request's first byte to the answer's last.", LAT, *place, "stream"
+        )
+        self.time_to_first_token = self._histogram(
+            "time_to_first_token_seconds", "From the request to the first piece of a streamed answer.", TTFT, *place
+        )
+        self.inter_token_latency = self._histogram(
+            "inter_token_latency_seconds",
+            "Mean gap between pieces of a stream; one observation a request.",
+            ITL,
+            *place,
+        )
+        self.max_token_gap = self._histogram(
+            "max_token_gap_seconds", "Largest gap between pieces of a stream; one observation a request.", ITL, *place
+        )
+        self.tokens = self._counter(
+            "tokens_total",
+            "Tokens by the phase that spent them; cached_input is a part of input, and reasoning of output.",
+            "model",
+            "upstream",
+            "type",
+            "phase",
+        )
+
+    def _declare_upstreams(self) -> None:
+        self.upstream_durations = self._histogram(
+            "upstream_duration_seconds",
+            "One call to an upstream, from sending to the last byte.",
+            LAT,
+            "upstream",
+            "model",
+            "outcome",
+        )
+        self.upstream_errors = self._counter(
+            "upstream_errors_total", "Calls that an upstream did not answer as it should.", "upstream", "reason"
+        )
+        self.upstream_retries = self._counter(
+            "upstream_retries_total", "Calls that were another try of the same request.", "upstream"
+        )
+        self.upstream_fallbacks = self._counter(
+            "upstream_fallbacks_total", "Requests that an upstream took over after others had failed.", "upstream"
+        )
+        self.upstream_breaker_state = self._gauge(
+            "upstream_breaker_state", "0 closed, 1 half-open (one request tries), 2 open (left alone).", "upstream"
+        )
+
+    def _declare_proxy(self) -> None:
+        self.overhead = self._histogram(
+            "overhead_seconds", "A request's time that neither an upstream nor a plugin used.", FAST, "route", "stream"
+        )
+        self.hook_duration = self._histogram(
+            "hook_duration_seconds", "One call of a plugin's hook.", FAST, "plugin", "hook"
+        )
+        self.hook_errors = self._counter(
+            "hook_errors_total", "Hook calls that raised, took too long, or were dropped.", "plugin", "hook", "reason"
+        )
+        self._lag = self._histogram("event_loop_lag_seconds", "How much later than asked the event loop woke up.", FAST)
+        self.build_info = self._gauge("build_info", "Always 1; what runs.", "version", "python")
+        self.config_info = self._gauge(
+            "config_info", "1 for the settings in force; the digest changes when they do.", "digest"
+        )
+        self.plugin_info = self._gauge(
+            "plugin_info", "1 for each active plugin; position is its place in the order.", "plugin", "position"
+        )
+        self.config_reloads = self._counter("config_reloads_total", "Attempts to reload the settings.", "outcome")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Family[Counter]:
+        return Family(f"predawn_{name}", text, labels, Counter, self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Family[Gauge]:
+        return Family(f"predawn_{name}", text, labels, Gauge, self.registry)
+
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Family[Histogram]:
+        return Family(f"predawn_{name}", text, labels, partial(Histogram, bounds), self.registry)
+
+    # -- the request path
+
+    def traffic(self, route: RouteName, model: str, upstream: str, stream: bool) -> TrafficMeters:
+        """The meters of such requests; `upstream` is empty for a request that reached none. 0.1 µs."""
+        if model not in self._models:
+            model = OTHER
+        if upstream not in self._upstreams:
+            upstream = OTHER if upstream else NONE
+        key = (route, model, upstream, stream)
+        found = self._traffic.get(key)
+        if found is None:
+            words = (route if route in ROUTES else OTHER, model, upstream, "true" if stream else "false")
+            found = self._traffic[key] = TrafficMeters(self, *words)
+        return found
+
+    def in_flight(self, route: RouteName) -> Gauge:
+        """Keep it; `inc()` when a request comes and `dec()` when it has been answered."""
+        return self.requests_in_flight.of(route)
+
+    def upstream_call(self, upstream: str, model: str, outcome: str, seconds: float) -> None:
+        """Count one call to an upstream; `model` is the alias, `outcome` the ledger's word for how it ended."""
+        self.upstream_durations.of(
+            upstream if upstream in self._upstreams else OTHER,
+            model if model in self._models else OTHER,
+            outcome if outcome in CALL_OUTCOMES else OTHER,
+        ).observe(seconds)
+
+    # -- upstreams, hooks, the process
+
+    def upstream_error(self, upstream: str, reason: Reason) -> None:
+        self.upstream_errors.of(upstream, reason).inc()
+
+    def upstream_retry(self, upstream: str) -> None:
+        self.upstream_retries.of(upstream).inc()
+
+    def upstream_fallback(self, upstream: str) -> None:
+        """Count a request that `upstream` took over."""
+        self.upstream_fallbacks.of(upstream).inc()
+
+    def breaker_state(self, upstream: str) -> Gauge:
+        """Set it to 0 for closed, 1 for half-open, 2 for open."""
+        return self.upstream_breaker_state.of(upstream)
+
+    def hook(self, plugin: str, hook: str) -> HookMeters:
+        """The meters of a plugin's hook; they are created at 0."""
+        for reason in HOOK_REASONS:
+            self.hook_errors.of(plugin, hook, reason)
+        return HookMeters(self.hook_duration.of(plugin, hook), self.hook_errors, plugin, hook)
+
+    @property
+    def event_loop_lag(self) -> Histogram:
+        return self._lag.of()
+
+    def reloaded(self, *, ok: bool) -> None:
+        """Count an attempt to reload the settings."""
+        self.config_reloads.of("ok" if ok else "failed").inc()
+
+    def prepare(self, settings: Settings) -> None:
+        """Learn the aliases and upstreams, and create their meters at 0; again after each reload."""
+        self._models = frozenset(model.name for model in settings.models) - {"*"}
+        self._upstreams = frozenset(upstream.name for upstream in settings.upstreams)
+        self._traffic.clear()
+        self._start_traffic(settings)
+        for name in self._upstreams:
+            self._start_upstream(name)
+        for outcome in ("ok", "failed"):
+            self.config_reloads.of(outcome)
+        self.build_info.of(_version(), platform.python_version()).set(1)
+        self.config_info.children.clear()
+        self.config_info.of(_digest(settings)).set(1)
+        self.plugin_info.children.clear()
+        for position, entry in enumerate(settings.plugins):
+            self.plugin_info.of(entry.name, str(position)).set(1)
+
+    def _start_traffic(self, settings: Settings) -> None:
+        upstreams = {upstream.name: upstream for upstream in settings.upstreams}
+        for route in ROUTES:
+            self.requests_in_flight.of(route)
+        for model in settings.models:
+            label = OTHER if model.name == "*" else model.name
+            for target in model.all_targets:
+                self._start_target(label, upstreams.get(target.upstream))
+
+    def _start_target(self, model: str, upstream: UpstreamSettings | None) -> None:
+        if upstream is None:
+            return
+        for outcome in CALL_OUTCOMES:
+            self.upstream_durations.of(upstream.name, model, outcome)
+        for kind in TOKEN_TYPES:
+            for phase in PHASES:
+                self.tokens.of(model, upstream.name, kind, phase)
+        for route in upstream.routes:
+            for stream in (False, True) if route != "embeddings" else (False,):
+                self.traffic(route, model, upstream.name, stream).start()
+
+    def _start_upstream(self, name: str) -> None:
+        self.upstream_retries.of(name)
+        self.upstream_fallbacks.of(name)
+        self.upstream_breaker_state.of(name)
+        for reason in REASONS:
+            self.upstream_errors.of(name, reason)
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the process's own metrics: memory, CPU, open files."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def families(metrics: Metrics) -> Iterable[Family[Counter] | Family[Gauge] | Family[Histogram]]:
+    """Every metric, in the order of declaration."""
+    return (value for value in vars(metrics).values() if isinstance(value, Family))
+
+
+def render(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
+    """The body and content type of /metrics, in the format that the `Accept` header asks for; run it in a thread."""
+    encode, content_type = choose_encoder(accept)
+    return encode(metrics.registry), content_type
+
+
+async def watch_event_loop(metrics: Metrics, clock: Clock, every_s: float = 0.5) -> None:
+    """Measure the loop's lag for as long as it runs: how much longer than asked a sleep takes."""
+    lag = metrics.event_loop_lag
+    while True:
+        began = clock.monotonic()
+        await clock.sleep(every_s)
+        lag.observe(max(0.0, clock.monotonic() - began - every_s))
+
+
+def _version() -> str:
+    try:
+        return version("predawn")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _digest(settings: Settings) -> str:
+    """Short name of the settings; pydantic masks secrets in the dump, and what else looks like one is redacted."""
+    return hashlib.sha256(redact(settings.model_dump_json()).encode()).hexdigest()[:12]

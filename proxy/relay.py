@@ -1,0 +1,356 @@
+"""The way back: an upstream's bytes to the client, in the order and the pieces in which they came.
+
+Two ways lead through this file. `pump_bytes` moves a body nobody looks into, straight from the read callback of one
+socket to the other. `pump_chunks` moves one event at a time through filters. Both stop reading when the client does not
+keep up, and neither ever ends an answer cleanly that the upstream did not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource
+from predawn.proxy.tasks import Tasks
+from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
+from predawn.proxy.wire.openai import has_ended, is_usage_only
+from predawn.proxy.wire.sse import EventSplitter, is_done
+
+HIGH_WATER = 256 << 10
+"""Bytes that may wait for a slow client before the upstream is no longer read."""
+TAIL_BYTES = 8 << 10
+"""Bytes kept of a stream's end; the usage and the end mark stand there."""
+MAX_BODY_BYTES = 512 << 20
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+class ClientStalledError(ConnectionError):
+    """The client stopped reading for longer than the idle timeout."""
+
+
+class StreamMeter:
+    """What is observed of a stream, in plain attributes: nothing is sent to a metric per chunk."""
+
+    __slots__ = ("_tail", "_tail_size", "events", "first_at", "last_at", "max_gap_s", "reads")
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.events = 0
+        self.first_at = 0.0
+        self.last_at = 0.0
+        self.max_gap_s = 0.0
+        self._tail: list[bytes] = []
+        self._tail_size = 0
+
+    def saw(self, data: bytes) -> None:
+        now = perf_counter()
+        if self.reads:
+            gap = now - self.last_at
+            if gap > self.max_gap_s:  # noqa: PLR1730 - max() costs three times as much, and this runs per chunk
+                self.max_gap_s = gap
+        else:
+            self.first_at = now
+        self.last_at = now
+        self.reads += 1
+        self.events += data.count(b"data:")
+        tail = self._tail
+        tail.append(data)
+        self._tail_size += len(data)
+        while self._tail_size - len(tail[0]) >= TAIL_BYTES:
+            self._tail_size -= len(tail.pop(0))
+
+    @property
+    def tail(self) -> bytes:
+        """At least the last `TAIL_BYTES` bytes, or all there were."""
+        return b"".join(self._tail)
+
+    @property
+    def mean_gap_s(self) -> float | None:
+        """Mean time between two events; reads that brought several count as several."""
+        return (self.last_at - self.first_at) / (self.events - 1) if self.events > 1 else None
+
+
+class StreamSink:
+    """The client's side of a streamed answer: headers once, then bytes written straight to the transport."""
+
+    __slots__ = ("_chunked", "_comments", "_headers", "_request", "_response", "_timer", "_transport", "idle_s")
+
+    def __init__(self, request: web.BaseRequest, headers: CIMultiDict[str], idle_s: float) -> None:
+        self._request = request
+        self._headers = headers
+        self._response: web.StreamResponse | None = None
+        self._transport = request.transport
+        self._chunked = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._comments: asyncio.Task[None] | None = None
+        self.idle_s = idle_s
+
+    @property
+    def opened(self) -> bool:
+        return self._response is not None
+
+    async def open(self, status: int, headers: CIMultiDict[str]) -> None:
+        """Send status and headers; a second call does nothing, for they are gone."""
+        if self._response is not None:
+            return
+        headers.extend(self._headers)
+        response = web.StreamResponse(status=status, headers=headers)
+        self._response = response
+        await response.prepare(self._request)
+        self._chunked = response.chunked or response.headers.get("Transfer-Encoding") == "chunked"
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket without waiting. Raises `ConnectionResetError` if the client is gone."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    @property
+    def is_full(self) -> bool:
+        """True while more waits for the client than should be kept."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > HIGH_WATER
+
+    async def drain(self) -> None:
+        """Wait until the client has taken what waits for it. Raises `ClientStalledError` if it does not."""
+        assert self._response is not None
+        try:
+            async with asyncio.timeout(self.idle_s):
+                await self._response.drain()
+        except TimeoutError as exc:
+            raise ClientStalledError(f"the client read nothing for {self.idle_s:g} s") from exc
+
+    def comment_every(self, seconds: float, tasks: Tasks) -> None:
+        """Until `quiet`, send a comment whenever the client has waited this long."""
+
+        def begin() -> None:
+            self._comments = tasks.spawn(self._comment(seconds), "keep-alive")
+
+        self._timer = asyncio.get_running_loop().call_later(seconds, begin)
+
+    async def _comment(self, seconds: float) -> None:
+        await self.open(200, CIMultiDict(STREAM_HEADERS))
+        while True:
+            try:
+                self.write(b": keep-alive\n\n")
+            except ConnectionResetError:
+                return  # whoever serves the exchange is cancelled by the same event
+            await asyncio.sleep(seconds)
+
+    def quiet(self) -> None:
+        """Stop the comments: something better is about to be sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._comments is not None:
+            self._comments.cancel()
+            self._comments = None
+
+    async def finish(self) -> web.StreamResponse:
+        assert self._response is not None
+        await self._response.write_eof()
+        return self._response
+
+    def break_off(self, event: bytes) -> web.StreamResponse:
+        """Say why, then close without the mark that would make the answer look whole."""
+        assert self._response is not None
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self.write(event)
+            transport.close()
+        return self._response
+
+
+class UsageHider:
+    """Takes the usage chunk out of a stream whose client did not ask for it."""
+
+    __slots__ = ("_splitter",)
+
+    def __init__(self) -> None:
+        self._splitter = EventSplitter()
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join(event for event in self._splitter.feed(data) if not is_usage_only(event))
+
+    def rest(self) -> bytes:
+        return self._splitter.rest()
+
+
+async def pump_bytes(
+    source: ByteSource, sink: StreamSink, meter: StreamMeter, hider: UsageHider | None, upstream: str
+) -> None:
+    """Relay a body as bytes until its end. Raises `UpstreamError` if it is lost on the way."""
+    if isinstance(source, TappedSource):
+        await _pump_tapped(source, sink, meter, hider, upstream)
+    else:
+        async for data in source:
+            meter.saw(data)
+            shown = hider.feed(data) if hider is not None else data
+            if shown:
+                sink.write(shown)
+                if sink.is_full:
+                    await sink.drain()
+    if hider is not None and (rest := hider.rest()):
+        sink.write(rest)
+
+
+async def _pump_tapped(
+    source: TappedSource, sink: StreamSink, meter: StreamMeter, hider: UsageHider | None, upstream: str
+) -> None:
+    """Relay from the read callback; this task wakes only for the end, an error, or a full buffer."""
+    loop = asyncio.get_running_loop()
+    attention: asyncio.Future[None] = loop.create_future()
+
+    def call_for_attention() -> None:
+        if not attention.done():
+            attention.set_result(None)
+
+    def on_data() -> None:
+        try:
+            while data := source.read_nowait():
+                meter.saw(data)
+                shown = hider.feed(data) if hider is not None else data
+                if shown:
+                    sink.write(shown)
+        except (ConnectionError, UpstreamError, ValueError) as exc:
+            if not attention.done():
+                attention.set_exception(exc)
+            return
+        if sink.is_full:
+            source.pause()
+            call_for_attention()
+        elif source.at_end or source.error is not None:
+            call_for_attention()
+
+    source.listen(on_data)
+    watch = IdleWatch(meter, sink.idle_s, call_for_attention)
+    try:
+        if source.error is None:
+            on_data()
+        while not source.at_end:
+            if source.error is not None:
+                raise source.error
+            await attention
+            attention = loop.create_future()
+            if sink.is_full:
+                await sink.drain()
+                meter.last_at = perf_counter()  # the pause was the client's, not the upstream's
+                source.resume()
+                on_data()
+            elif watch.expired:
+                raise UpstreamError(upstream, "timeout_idle", f"nothing came for {sink.idle_s:g} s", sent_nothing=False)
+        if attention.done() and (error := attention.exception()) is not None:
+            raise error
+    finally:
+        watch.stop()
+        source.listen(None)
+
+
+class IdleWatch:
+    """Notices a stream that has gone quiet, with one timer that is set again only when it fires."""
+
+    __slots__ = ("_call", "_idle_s", "_meter", "_started", "_timer", "expired")
+
+    def __init__(self, meter: StreamMeter, idle_s: float, call: Callable[[], None]) -> None:
+        self.expired = False
+        self._meter = meter
+        self._idle_s = idle_s
+        self._call = call
+        self._started = perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(idle_s, self._check)
+
+    def _check(self) -> None:
+        quiet_s = perf_counter() - max(self._meter.last_at, self._started)
+        if quiet_s >= self._idle_s:
+            self.expired = True
+            self._call()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self._idle_s - quiet_s, self._check)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
+def filtered(chunk: Chunk, filters: Sequence[ChunkFilter]) -> Iterable[Chunk]:
+    """What becomes of one chunk: each filter sees what the one before it let through."""
+    chunks: list[Chunk] = [chunk]
+    for function in filters:
+        passed: list[Chunk] = []
+        for item in chunks:
+            result = function(item)
+            if isinstance(result, Chunk):
+                passed.append(result)
+            elif result is not None:
+                passed += result
+        chunks = passed
+    return chunks
+
+
+async def pump_chunks(
+    reply: Reply,
+    sink: StreamSink,
+    meter: StreamMeter,
+    filters: Sequence[ChunkFilter],
+    route: RouteName,
+    *,
+    hides_usage: bool,
+) -> None:
+    """Relay chunk by chunk through the filters. Raises `UpstreamError` if the answer is lost on the way."""
+    done = False
+    async for chunk in reply.chunks:
+        for item in filtered(chunk, filters):
+            for event in _events(item, route, include_usage=not hides_usage):
+                meter.saw(event)
+                done = done or is_done(event)
+                if not (hides_usage and is_usage_only(event)):
+                    sink.write(event)
+        if sink.is_full:
+            await sink.drain()
+    if not done and route in ("chat", "completions") and not reply.is_stream:
+        sink.write(b"data: [DONE]\n\n")
+        meter.saw(b"data: [DONE]\n\n")
+
+
+def _events(chunk: Chunk, route: RouteName, *, include_usage: bool) -> list[bytes]:
+    origin: Chunk | None = chunk
+    while origin is not None:
+        if isinstance(origin, BodyChunk):
+            return events_of(chunk, route, include_usage=include_usage)
+        origin = origin.origin
+    return [chunk.raw]
+
+
+async def read_body(source: ByteSource, upstream: str) -> bytes:
+    """A whole body. Raises `UpstreamError` if it is lost or endless."""
+    if isinstance(source, TappedSource) and source.at_end:
+        return source.read_nowait()
+    pieces: list[bytes] = []
+    size = 0
+    async for data in source:
+        pieces.append(data)
+        size += len(data)
+        if size > MAX_BODY_BYTES:
+            message = f"the answer has more than {MAX_BODY_BYTES >> 20} MiB"
+            raise UpstreamError(upstream, "protocol", message, sent_nothing=False)
+    return b"".join(pieces)
+
+
+async def fold_chunks(reply: Reply, filters: Sequence[ChunkFilter], route: RouteName, upstream: str) -> bytes:
+    """The body for a client that does not stream. Raises `UpstreamError` if the chunks are no whole answer."""
+    chunks = [item async for chunk in reply.chunks for item in filtered(chunk, filters)]
+    if reply.is_stream and not has_ended(b"".join(chunk.raw for chunk in chunks[-3:]), route):
+        raise UpstreamError(upstream, "truncated", "the stream ended without its end mark", sent_nothing=False)
+    try:
+        return body_of(chunks, route)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        message = f"its answer cannot be put together ({type(exc).__name__})"
+        raise UpstreamError(upstream, "protocol", message, sent_nothing=False) from exc

@@ -1,0 +1,202 @@
+"""One process that serves: start, signals, reload, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from predawn.proxy.access import Access
+from predawn.proxy.app import App
+from predawn.proxy.clock import Clock, SystemClock
+from predawn.proxy.dispatch import HookError, PluginError
+from predawn.proxy.generation import Generation, Shared
+from predawn.proxy.http_server import HttpServer, listen
+from predawn.proxy.metrics import Metrics, watch_event_loop
+from predawn.proxy.problems import SettingsError
+from predawn.proxy.settings import Settings
+from predawn.proxy.store import StoreError
+from predawn.proxy.tasks import Tasks
+from predawn.proxy.upstreams.base import UpstreamError
+
+if TYPE_CHECKING:
+    from predawn.proxy.store import Store
+
+log = logging.getLogger("predawn.server")
+StartErrors = (SettingsError, PluginError, HookError, UpstreamError, StoreError, OSError)
+"""What keeps a server from starting and a reload from happening."""
+
+
+@dataclass(slots=True)
+class _StoreOpener:
+    """Opens the store once, when somebody first needs it."""
+
+    state: str
+    _lock: asyncio.Lock
+    _store: Store | None = None
+
+    async def __call__(self) -> Store:
+        from predawn.proxy.store import open_store
+
+        async with self._lock:
+            if self._store is None:
+                self._store = await open_store(self.state)
+        return self._store
+
+    async def aclose(self) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+
+
+class Server:
+    """A running server; built by `running`."""
+
+    def __init__(self, settings: Settings, app: App, shared: Shared, port: int, admin_port: int) -> None:
+        self.settings = settings
+        self.app = app
+        self.port = port
+        self.admin_port = admin_port
+        self._shared = shared
+        self._reloading = asyncio.Lock()
+
+    async def reload(self, load: Callable[[], Settings]) -> bool:
+        """Serve with new settings from now on, or keep the old ones and say why. Running requests are not disturbed."""
+        async with self._reloading:
+            previous = self.app.generation
+            try:
+                settings = load()
+                made = await Generation.start(settings, self._shared, previous)
+            except StartErrors as exc:
+                log.error("reload failed, the old settings stay in force:\n%s", exc)
+                self._shared.metrics.reloaded(ok=False)
+                return False
+            await self._shared.access.reload(settings)
+            self._shared.metrics.prepare(settings)
+            self.app.generation = made
+            self._shared.metrics.reloaded(ok=True)
+            log.info("reloaded: %d models, %d plugins", len(settings.models), len(settings.plugins))
+            if settings.server != previous.settings.server or settings.state != previous.settings.state:
+                log.warning("changes of `server` and `state` take effect at the next start")
+            retire = previous.retire(settings.server.drain_timeout_s, self._shared.clock)
+            self._shared.tasks.spawn(retire, "retire")
+            return True
+
+    async def drain(self, *, grace_s: float) -> None:
+        """Stop in good order: not ready, then refusing, then waiting for streams, then ending them with an error."""
+        clock, timeout_s = self._shared.clock, self.settings.server.drain_timeout_s
+        self.app.is_ready = False
+        log.info("shutting down: serving for %g s more, then waiting for streams up to %g s", grace_s, timeout_s)
+        if grace_s:
+            await clock.sleep(grace_s)
+        self.app.refuses = True
+        end = clock.monotonic() + timeout_s
+        conversations = self.app.generation.service.conversations
+        while conversations and clock.monotonic() < end:
+            await clock.sleep(0.05)
+        for conversation in tuple(conversations):
+            conversation.interrupt()
+        await clock.sleep(0)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, clock: Clock | None = None, registry: CollectorRegistry | None = None, worker: int = 0
+) -> AsyncIterator[Server]:
+    """Serve until the block ends. Raises what `StartErrors` lists; the message names the culprit."""
+    clock = clock if clock is not None else SystemClock()
+    tasks = Tasks()
+    metrics = Metrics(registry if registry is not None else CollectorRegistry())
+    metrics.prepare(settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(tasks.cancel)
+        store = _StoreOpener(settings.state, asyncio.Lock())
+        stack.push_async_callback(store.aclose)
+        access = await Access.open(settings, store, clock, tasks)
+        stack.push_async_callback(access.aclose)
+        shared = Shared(clock, tasks, metrics, access, store)
+        app = App(await Generation.start(settings, shared), metrics)
+        stack.push_async_callback(_close_generation, app)
+        port = await _listen(settings, app, stack, worker)
+        admin_port = await _listen_admin(settings, app, stack, port, worker)
+        tasks.spawn(watch_event_loop(metrics, clock), "event-loop-lag")
+        log.info(
+            "serving on http://%s:%d/v1, metrics on port %d; %s",
+            settings.server.host,
+            port,
+            admin_port,
+            access.describe(),
+        )
+        gc.collect()
+        gc.freeze()  # what was built until now is never collected: about 10 % of a request's CPU
+        gc.set_threshold(50_000, 20, 100)
+        yield Server(settings, app, shared, port, admin_port)
+
+
+async def _close_generation(app: App) -> None:
+    await app.generation.closing.aclose()
+
+
+async def _listen(settings: Settings, app: App, stack: AsyncExitStack, worker: int) -> int:
+    server = settings.server
+    http = HttpServer(app.handle, body_limit=int(server.body_limit_mb * (1 << 20)))
+    sockets, port = await listen(http, server.host, server.port, reuse_port=server.workers > 1 or worker > 0)
+    stack.push_async_callback(_stop, http, sockets)
+    return port
+
+
+async def _listen_admin(settings: Settings, app: App, stack: AsyncExitStack, port: int, worker: int) -> int:
+    server = settings.server
+    wanted = server.admin_port
+    if wanted is None:
+        wanted = port + 1000 if server.port else 0
+    elif wanted:
+        wanted += worker
+    admin = HttpServer(app.handle_admin, body_limit=1 << 20)
+    sockets, admin_port = await listen(admin, server.admin_host, wanted)
+    stack.push_async_callback(_stop, admin, sockets)
+    return admin_port
+
+
+async def _stop(http: HttpServer, sockets: asyncio.Server) -> None:
+    sockets.close()
+    await http.shutdown(timeout=1.0)
+    await sockets.wait_closed()
+
+
+async def serve_until_stopped(
+    settings: Settings,
+    load: Callable[[], Settings],
+    *,
+    worker: int = 0,
+    ready: Callable[[Server], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGTERM (drains) or SIGINT (drains without grace); a second signal ends at once; SIGHUP reloads."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[float] = loop.create_future()
+    async with running(settings, worker=worker) as server:
+        drains: list[asyncio.Task[None]] = []
+        now = asyncio.Event()
+
+        def stop(grace_s: float) -> None:
+            if stopping.done():
+                now.set()
+            else:
+                stopping.set_result(grace_s)
+
+        tasks = server._shared.tasks  # noqa: SLF001 - this module's own
+        loop.add_signal_handler(signal.SIGTERM, stop, settings.server.drain_grace_s)
+        loop.add_signal_handler(signal.SIGINT, stop, 0.0)
+        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.spawn(server.reload(load), "reload"))
+        if ready is not None:
+            await ready(server)
+        grace_s = await stopping
+        drains.append(tasks.spawn(server.drain(grace_s=grace_s), "drain"))
+        ended = tasks.spawn(now.wait(), "second-signal")
+        await asyncio.wait([*drains, ended], return_when=asyncio.FIRST_COMPLETED)

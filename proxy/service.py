@@ -1,0 +1,131 @@
+"""Admission: who asks, for what, and is it in order. What is admitted becomes a `Conversation`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from predawn.proxy.control import read_control
+from predawn.proxy.conversation import Conversation, Tools
+from predawn.proxy.exchange import Exchange, RequestError, RouteName
+from predawn.proxy.networks import Networks
+from predawn.proxy.wire.headers import to_upstream
+from predawn.proxy.wire.openai import Head, read_head
+
+if TYPE_CHECKING:
+    from predawn.proxy.access import Access
+    from predawn.proxy.http_server import Request
+    from predawn.proxy.models import Models
+    from predawn.proxy.settings import Settings
+
+
+BODY_TIMEOUT_S = 120.0
+"""Longest time a client may take to send a request's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint of the API: its name, and its path below `/v1` here and below an upstream's base URL there."""
+
+    name: RouteName
+    path: str
+
+
+CHAT = Route("chat", "/chat/completions")
+COMPLETIONS = Route("completions", "/completions")
+RESPONSES = Route("responses", "/responses")
+EMBEDDINGS = Route("embeddings", "/embeddings")
+MESSAGES = Route("messages", "/messages")
+ROUTES = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
+
+
+class Service:
+    """Serves requests with one version of the settings; a reload puts another `Service` in its place."""
+
+    def __init__(self, settings: Settings, models: Models, access: Access, tools: Tools) -> None:
+        self.settings = settings
+        self.models = models
+        self.access = access
+        self.tools = tools
+        self.conversations: set[Conversation] = set()
+        self._trusted = Networks(settings.server.trusted_proxies)
+        self._in_flight = {route.name: tools.metrics.in_flight(route.name) for route in ROUTES}
+
+    async def serve(self, request: Request, route: Route, ident: str) -> web.StreamResponse:
+        """Answer a request to one of the completion endpoints. Raises `RequestError` for what is not admitted."""
+        began = perf_counter()
+        in_flight = self._in_flight[route.name]
+        in_flight.inc()
+        conversation: Conversation | None = None
+        try:
+            conversation = await self._admit(request, route, ident, began)
+            self.conversations.add(conversation)
+            return await conversation.run()
+        except RequestError as exc:
+            seconds = perf_counter() - began
+            self.tools.metrics.traffic(route.name, "", "", stream=False).observe(
+                code=exc.status, total_s=seconds, overhead_s=seconds
+            )
+            raise
+        finally:
+            in_flight.dec()
+            if conversation is not None:
+                self.conversations.discard(conversation)
+
+    async def _admit(self, request: Request, route: Route, ident: str, began: float) -> Conversation:
+        """Raises `RequestError` for what cannot be served."""
+        identity = self.access.identify(request.headers, request.remote or "")
+        body = await read_request(request, self.settings.server.body_limit_mb)
+        head = read_head(body)
+        model = self.models.find(head.model)
+        self.access.check_model(identity, head.model)
+        self._check_choices(head)
+        query = request.rel_url.raw_query_string
+        exchange = Exchange(
+            body,
+            id=ident,
+            route=route.name,
+            path=f"{route.path}?{query}" if query else route.path,
+            tenant=identity.tenant,
+            key_id=identity.key_id,
+            model=head.model,
+            stream=head.stream is True,
+            headers=to_upstream(request.headers, trusted_peer=bool(self._trusted) and request.remote in self._trusted),
+            control=read_control(request.headers, head.predawn),
+            arrived_at=self.tools.clock.now(),
+            started=began,
+        )
+        exchange.head = head
+        return Conversation(self.tools, self.access, request, exchange, model, identity)
+
+    def _check_choices(self, head: Head) -> None:
+        limit = self.settings.server.max_choices
+        if head.n is not None and head.n > limit:
+            raise RequestError(400, f"n is {head.n}; at most {limit} choices may be asked for.", param="n")
+
+
+async def read_request(request: Request, limit_mb: float) -> bytes:
+    """The whole body. Raises `RequestError` 413 if it is too large, before reading it where its length says so."""
+    limit = int(limit_mb * (1 << 20))
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit_mb)
+    try:
+        if request.content.is_eof():
+            return await request.read()
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge as exc:
+        raise _too_large(limit_mb) from exc
+    except web.RequestPayloadError as exc:
+        raise RequestError(400, f"The request body could not be read: {exc}", code="invalid_http") from exc
+    except TimeoutError as exc:
+        message = f"The request body did not arrive within {BODY_TIMEOUT_S:g} s."
+        raise RequestError(408, message, code="request_timeout") from exc
+
+
+def _too_large(limit_mb: float) -> RequestError:
+    return RequestError(413, f"The request body is larger than {limit_mb:g} MiB.", code="request_too_large")

@@ -1,0 +1,222 @@
+"""What keys used: counted in memory as requests end, added to the store behind them, read back from it.
+
+Money is counted in whole billionths of a dollar, so that sums are exact and the same in every process.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from predawn.proxy.keys import NANO
+
+if TYPE_CHECKING:
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.settings import PriceSettings
+    from predawn.proxy.store import Store
+
+_EPOCH = date(1970, 1, 1)
+DAY_S = 86_400
+# An upstream may claim any number, but a column holds 2**63.
+MOST_TOKENS = 1 << 40
+MOST_USD = 1e6
+
+
+class UsageKey(NamedTuple):
+    """A row of the table `usage`; `day` counts from 1970-01-01, UTC."""
+
+    day: int
+    tenant: str
+    key_id: str
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was used, in requests, tokens and billionths of a dollar."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    output_tokens: int = 0
+    spend_nano_usd: int = 0
+
+    @classmethod
+    def of(cls, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float) -> Usage:
+        """What one request used, as far as the figures can be believed."""
+        return cls(1, tokens(prompt_tokens), tokens(cached_prompt_tokens), tokens(output_tokens), to_nano(spend_usd))
+
+    def add(self, other: Usage) -> None:
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_prompt_tokens += other.cached_prompt_tokens
+        self.output_tokens += other.output_tokens
+        self.spend_nano_usd += other.spend_nano_usd
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One line of a report."""
+
+    day: date
+    tenant: str
+    key_id: str
+    usage: Usage
+
+
+def cost_usd(price: PriceSettings | None, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int) -> float:
+    """What tokens cost in dollars; cached ones are part of the prompt's. Zero without a price."""
+    if price is None:
+        return 0.0
+    cached_price = price.cached_input_usd_per_mtok
+    if cached_price is None:
+        cached_price = price.input_usd_per_mtok
+    cached = min(cached_prompt_tokens, prompt_tokens)
+    return (
+        (prompt_tokens - cached) * price.input_usd_per_mtok
+        + cached * cached_price
+        + output_tokens * price.output_usd_per_mtok
+    ) / 1e6
+
+
+def to_nano(usd: float) -> int:
+    """Billionths of a dollar, rounded up so that a limit is never passed; what is no amount counts as nothing."""
+    if not usd > 0:  # NaN included
+        return 0
+    return math.ceil(round(min(usd, MOST_USD) * NANO, 3))  # floats are off by less than that
+
+
+def tokens(count: int) -> int:
+    """A number of tokens as far as it can be believed."""
+    return min(max(count, 0), MOST_TOKENS)
+
+
+class UsageBook:
+    """Counts what each key used, and knows what it spent today in all processes as of the last `sync`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._booked: dict[UsageKey, Usage] = {}
+        self._today = 0
+        self._stored: dict[str, int] = {}
+        self._unstored: dict[str, int] = {}
+
+    def book(self, tenant: str, key_id: str, used: Usage) -> None:
+        """Count what a request used."""
+        key = UsageKey(self._day(), tenant, key_id)
+        usage = self._booked.get(key)
+        if usage is None:
+            usage = self._booked[key] = Usage()
+        usage.add(used)
+        if used.spend_nano_usd:
+            self._unstored[key_id] = self._unstored.get(key_id, 0) + used.spend_nano_usd
+
+    def spent_today(self, key_id: str) -> int:
+        """Billionths of a dollar since midnight UTC."""
+        self._day()
+        return self._stored.get(key_id, 0) + self._unstored.get(key_id, 0)
+
+    def seconds_left_today(self) -> float:
+        return DAY_S - self._clock.now() % DAY_S
+
+    async def sync(self, store: Store, *, reads_spend: bool) -> None:
+        """Add to the store what was booked, all of it or nothing, then see what other processes added.
+
+        Not to be called twice at a time. Raises `StoreError`; what was not added stays booked.
+        """
+        pending, self._booked = self._booked, {}
+        try:
+            if pending:
+                await _add(store, pending)
+        except BaseException:
+            # If the connection broke during the commit, it may be counted twice: better than not at all.
+            for key, usage in self._booked.items():
+                pending.setdefault(key, Usage()).add(usage)
+            self._booked = pending
+            raise
+        today = self._day()
+        for key, usage in pending.items():
+            if key.day == today and usage.spend_nano_usd:
+                spent = usage.spend_nano_usd
+                self._stored[key.key_id] = self._stored.get(key.key_id, 0) + spent
+                self._unstored[key.key_id] = max(0, self._unstored.get(key.key_id, 0) - spent)
+        if reads_spend:
+            stored = await _spent(store, today)
+            if today == self._day():
+                self._stored = stored
+
+    def _day(self) -> int:
+        day = int(self._clock.now() // DAY_S)
+        if day != self._today:
+            self._today = day
+            self._stored = {}
+            self._unstored = {}
+        return day
+
+
+async def _add(store: Store, pending: dict[UsageKey, Usage]) -> None:
+    from predawn.proxy.tables import usage as table
+
+    insert = store.insert(table)
+    counts = ("requests", "prompt_tokens", "cached_prompt_tokens", "output_tokens", "spend_nano_usd")
+    upsert = insert.on_conflict_do_update(
+        index_elements=[table.c.day, table.c.tenant, table.c.key_id],
+        set_={name: table.c[name] + insert.excluded[name] for name in counts},
+    )
+    rows = [
+        {
+            "day": _EPOCH + timedelta(days=key.day),
+            "tenant": key.tenant,
+            "key_id": key.key_id,
+            **dict(zip(counts, astuple(used), strict=True)),
+        }
+        for key, used in sorted(pending.items())  # in one order everywhere: two processes must not wait for each other
+    ]
+    async with store.begin() as connection:
+        await connection.execute(upsert, rows)
+
+
+async def _spent(store: Store, day: int) -> dict[str, int]:
+    """What keys with a limit spent on a day."""
+    from sqlalchemy import func, select
+
+    from predawn.proxy.tables import keys
+    from predawn.proxy.tables import usage as table
+
+    query = (
+        select(table.c.key_id, func.sum(table.c.spend_nano_usd))
+        .join(keys, keys.c.id == table.c.key_id)
+        .where(table.c.day == _EPOCH + timedelta(days=day), keys.c.nano_usd_per_day.is_not(None))
+        .group_by(table.c.key_id)
+    )
+    async with store.read() as connection:
+        return {key_id: int(spent) for key_id, spent in await connection.execute(query)}
+
+
+async def read_usage(store: Store, *, tenant: str | None = None, since: date | None = None) -> list[UsageRow]:
+    """Usage by day, tenant and key; of one tenant, or of all for whoever runs the server."""
+    from predawn.proxy.tables import usage as table
+
+    query = table.select().order_by(table.c.day, table.c.tenant, table.c.key_id)
+    if tenant is not None:
+        query = query.where(table.c.tenant == tenant)
+    if since is not None:
+        query = query.where(table.c.day >= since)
+    async with store.read() as connection:
+        found = await connection.execute(query)
+        return [
+            UsageRow(
+                row["day"],
+                row["tenant"],
+                row["key_id"],
+                Usage(
+                    requests=row["requests"],
+                    prompt_tokens=row["prompt_tokens"],
+                    cached_prompt_tokens=row["cached_prompt_tokens"],
+                    output_tokens=row["output_tokens"],
+                    spend_nano_usd=row["spend_nano_usd"],
+                ),
+            )
+            for row in found.mappings()
+        ]

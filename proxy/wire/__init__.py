@@ -1,0 +1,1 @@
+"""The wire, without input or output: events, bodies, errors and headers as values."""

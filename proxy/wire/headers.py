@@ -1,0 +1,97 @@
+"""Which headers travel on: hop-by-hop, credentials and control stay here."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+NOT_UPSTREAM = HOP_BY_HOP | {
+    "host",
+    "content-length",
+    "accept-encoding",  # bodies are relayed as they are, so none may be compressed
+    "expect",
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "cookie",
+    "x-request-id",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+}
+NOT_DOWNSTREAM = HOP_BY_HOP | {
+    "content-length",
+    "content-encoding",
+    "set-cookie",
+    "server",
+    "date",
+    "x-request-id",
+    "alt-svc",
+    "strict-transport-security",
+}
+FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"})
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def request_id(offered: str | None) -> str:
+    """The client's own request id if it is well formed, else a new one."""
+    if offered is not None and REQUEST_ID.fullmatch(offered):
+        return offered
+    return "req_" + secrets.token_hex(12)
+
+
+def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CIMultiDict[str]:
+    """The client's headers that an upstream may see."""
+    kept: CIMultiDict[str] = CIMultiDict()
+    dropped = _named_by_connection(headers.get("Connection"))
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in NOT_UPSTREAM:
+            if not (trusted_peer and lower in FORWARDED):
+                continue
+        elif lower.startswith("x-predawn-") or lower in dropped:
+            continue
+        kept.add(name, value)
+    return kept
+
+
+def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """An upstream's headers that a client may see; its request id is kept under another name."""
+    kept: CIMultiDict[str] = CIMultiDict()
+    dropped = _named_by_connection(headers.get("Connection"))
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in NOT_DOWNSTREAM and lower not in dropped:
+            kept.add(name, value)
+        elif lower == "x-request-id":
+            kept.add("x-upstream-request-id", value)
+    return kept
+
+
+def _named_by_connection(value: str | None) -> frozenset[str]:
+    """Further hop-by-hop headers that `Connection` names (RFC 9110 §7.6.1)."""
+    if not value or value in ("keep-alive", "close", "Keep-Alive"):
+        return frozenset()
+    return frozenset(name.strip().lower() for name in value.split(","))

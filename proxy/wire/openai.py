@@ -1,0 +1,220 @@
+"""What the proxy itself reads of requests and replies: a handful of members, decoded without touching the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from predawn.proxy.exchange import RequestError, RouteName
+from predawn.proxy.wire.patch import members, splice
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class Head(msgspec.Struct):
+    """The members of a request that decide where it goes and what it may cost."""
+
+    model: str
+    stream: bool | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    stream_options: StreamOptions | None = None
+    predawn: dict[str, Any] | None = None
+
+    @property
+    def output_limit(self) -> int | None:
+        """The largest number of output tokens the client asked for."""
+        given = [x for x in (self.max_tokens, self.max_completion_tokens, self.max_output_tokens) if x is not None]
+        return max(given, default=None)
+
+
+_decode_head = msgspec.json.Decoder(Head).decode
+
+
+def read_head(body: bytes) -> Head:
+    """Decode a request's head; raises `RequestError` 400 that says what is wrong with the body."""
+    try:
+        head = _decode_head(body)
+        if not body.isascii():
+            body.decode()
+    except msgspec.ValidationError as exc:
+        raise _invalid(body, exc) from exc
+    except msgspec.DecodeError as exc:
+        raise RequestError(400, f"The request body is not valid JSON: {exc}.", code="invalid_json") from exc
+    except UnicodeDecodeError as exc:
+        raise _not_utf8(body) from exc
+    except RecursionError as exc:
+        raise RequestError(400, "The request body is nested too deeply.", code="invalid_json") from exc
+    if body.count(b'"model"') != 1 or b"\\u006" in body:
+        _refuse_two_models(body)
+    return head
+
+
+def _invalid(body: bytes, exc: msgspec.ValidationError) -> RequestError:
+    if body.lstrip()[:1] != b"{":
+        return RequestError(400, "The request body must be a JSON object.", code="invalid_json")
+    message = str(exc)
+    if "missing required field `model`" in message:
+        return RequestError(400, "You must provide a model parameter.", param="model")
+    where = message.rpartition("`$.")[2].rstrip("`") or None if "`$." in message else None
+    return RequestError(400, f"Invalid request: {message}.", param=where)
+
+
+def _not_utf8(body: bytes) -> RequestError:
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        message = f"The request body is not UTF-8: byte 0x{body[exc.start]:02x} at {exc.start}."
+        return RequestError(400, message, code="invalid_json")
+    return RequestError(400, "The request body holds a string that is not UTF-8.", code="invalid_json")
+
+
+def _refuse_two_models(body: bytes) -> None:
+    """A body with two `model` members could be admitted for one and served for the other."""
+    start = len(body) - len(body.lstrip())
+    if sum(member.key == "model" for member in members(body, start)) > 1:
+        raise RequestError(400, "The request body names `model` more than once.", code="invalid_json", param="model")
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct):
+    """Token counts in the three dialects: chat and completions, responses, messages."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
+    input_tokens_details: PromptDetails | None = None
+    output_tokens_details: OutputDetails | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+    @property
+    def prompt(self) -> int:
+        """All prompt tokens, cached ones included."""
+        if self.prompt_tokens is not None:
+            return self.prompt_tokens
+        return (self.input_tokens or 0) + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+
+    @property
+    def output(self) -> int:
+        return self.completion_tokens or self.output_tokens or 0
+
+    @property
+    def cached(self) -> int:
+        details = self.prompt_tokens_details or self.input_tokens_details
+        return (details.cached_tokens if details else None) or self.cache_read_input_tokens or 0
+
+    @property
+    def reasoning(self) -> int:
+        details = self.completion_tokens_details or self.output_tokens_details
+        return (details.reasoning_tokens if details else None) or 0
+
+
+class _Inner(msgspec.Struct):
+    usage: Usage | None = None
+
+
+class _Body(msgspec.Struct):
+    usage: Usage | None = None
+    response: _Inner | None = None
+    message: _Inner | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body, strict=False).decode
+
+
+def usage_of_body(body: bytes) -> Usage | None:
+    """The usage of a whole body, or `None` if it tells none."""
+    if b'"usage"' not in body:
+        return None
+    try:
+        return _decode_body(body).usage
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def usage_of_tail(tail: bytes) -> Usage | None:
+    """The last usage in the final bytes of a stream; an event cut off in front is skipped."""
+    if b'"usage"' not in tail:
+        return None
+    for line in reversed(tail.splitlines()):
+        if line.startswith(b"data:") and b'"usage"' in line:
+            try:
+                body = _decode_body(line[5:])
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            inner = body.response or body.message
+            if usage := body.usage or (inner.usage if inner else None):
+                return usage
+    return None
+
+
+def is_usage_only(event: bytes) -> bool:
+    """True for the chunk that carries nothing but the usage of a stream."""
+    if b'"usage"' not in event or b'"choices"' not in event:
+        return False
+    compact = event.replace(b" ", b"")
+    return b'"choices":[]' in compact and b'"usage":null' not in compact
+
+
+END_MARKS: dict[RouteName, tuple[bytes, ...]] = {
+    "chat": (b"[DONE]",),
+    "completions": (b"[DONE]",),
+    "responses": (b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled"),
+    "messages": (b"message_stop",),
+}
+
+
+def has_ended(tail: bytes, route: RouteName) -> bool:
+    """True if the last bytes of a stream hold the mark that ends it, or an error that explains why not."""
+    marks = END_MARKS.get(route)
+    if marks is None or any(mark in tail for mark in marks):
+        return True
+    last = tail.rstrip().rpartition(b"data:")[2].lstrip()
+    return last.startswith((b'{"error"', b'{"type":"error"', b'{"type": "error"'))
+
+
+def upstream_body(body: bytes, head: Head, *, model: str, ask_usage: bool, output_limit: int | None) -> bytes:
+    """The client's bytes with only what must differ: the model's name there, usage asked for, tokens clamped.
+
+    Limits are lowered where they stand and never added, so that `max_tokens` does not appear beside its successor.
+    """
+    put: dict[str, bytes] = {}
+    if model != head.model:
+        put["model"] = _encode(model)
+    if ask_usage:
+        put["stream_options"] = _with_usage(body)
+    if output_limit is not None:
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+            given = getattr(head, name)
+            if given is not None and given > output_limit:
+                put[name] = _encode(output_limit)
+    if head.predawn is None and not put:
+        return body
+    return splice(body, put, ("predawn",) if head.predawn is not None else ())
+
+
+def _with_usage(body: bytes) -> bytes:
+    """The client's `stream_options` with usage asked for."""
+    start = len(body) - len(body.lstrip())
+    for member in members(body, start):
+        if member.key == "stream_options" and body[member.value_start : member.value_start + 1] == b"{":
+            return splice(body[member.value_start : member.value_end], {"include_usage": b"true"})
+    return b'{"include_usage":true}'

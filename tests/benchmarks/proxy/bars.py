@@ -1,0 +1,157 @@
+"""Turns samples into figures per peer, and figures into promises."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.evidence import Bar
+from tests.benchmarks.proxy.measure import Sample
+from tests.benchmarks.proxy.workloads import LARGE, RATE, SMALL, STREAMS, TTFT
+
+Measure = Callable[["Samples", str, int], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Valid samples of a run, found by test, peer and round."""
+
+    by_place: Mapping[tuple[str, str, int], Sample]
+    rounds: int
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], rounds: int) -> "Samples":
+        return cls({(s.test, s.peer, s.round): s for s in samples if s.valid}, rounds)
+
+    def at(self, test: str, peer: str, round_: int) -> Sample | None:
+        return self.by_place.get((test, peer, round_))
+
+    def typical(self, measure: Measure, peer: str) -> float | None:
+        """The median over the rounds in which it could be measured."""
+        values = [value for r in range(self.rounds) if (value := measure(self, peer, r)) is not None]
+        return median(values) if values else None
+
+    def ratio(self, measure: Measure, peer: str, other: str) -> float | None:
+        """The median of the ratios within each round: both sides met the same weather."""
+        pairs = [(measure(self, peer, r), measure(self, other, r)) for r in range(self.rounds)]
+        ratios = [a / b for a, b in pairs if a is not None and b is not None and b > 0]
+        return median(ratios) if ratios else None
+
+
+def cpu_small(samples: Samples, peer: str, round_: int) -> float | None:
+    """µs of CPU per request of 1.5 KB."""
+    sample = samples.at(SMALL.name, peer, round_)
+    return sample.cpu_us_per_request if sample else None
+
+
+def cpu_large(samples: Samples, peer: str, round_: int) -> float | None:
+    """µs of CPU per request of 60 KB."""
+    sample = samples.at(LARGE.name, peer, round_)
+    return sample.cpu_us_per_request if sample else None
+
+
+def cpu_chunk(samples: Samples, peer: str, round_: int) -> float | None:
+    """µs of CPU per streamed chunk, the request's own share included."""
+    sample = samples.at(STREAMS.name, peer, round_)
+    return sample.cpu_us_per_chunk if sample else None
+
+
+def added_p50(samples: Samples, peer: str, round_: int) -> float | None:
+    """ms that the peer adds to the median latency at 50 requests/s."""
+    through, direct = samples.at(RATE.name, peer, round_), samples.at(RATE.name, "direct", round_)
+    return through.ms("latency_ms") - direct.ms("latency_ms") if through and direct else None
+
+
+def added_ttft(samples: Samples, peer: str, round_: int) -> float | None:
+    """ms that the peer adds to the median time to the first chunk."""
+    through, direct = samples.at(TTFT.name, peer, round_), samples.at(TTFT.name, "direct", round_)
+    return through.ms("ttft_ms") - direct.ms("ttft_ms") if through and direct else None
+
+
+MEASURES: dict[str, Measure] = {
+    "cpu_us_per_request_1.5kb": cpu_small,
+    "cpu_us_per_request_60kb": cpu_large,
+    "added_p50_ms_at_50_per_s": added_p50,
+    "added_ttft_p50_ms": added_ttft,
+    "cpu_us_per_chunk": cpu_chunk,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RatioBar:
+    """`peer`'s measure must be at most `bar` times `other`'s."""
+
+    name: str
+    measure: Measure
+    peer: str
+    other: str
+    bar: float
+
+
+RATIO_BARS = (
+    RatioBar("CPU per request, 1.5 KB, of LiteLLM's", cpu_small, "predawn", "litellm", 1 / 40),
+    RatioBar("CPU per request, 1.5 KB, of Portkey's", cpu_small, "predawn", "portkey", 1 / 9),
+    RatioBar("CPU per request, 1.5 KB, of vllm-router's", cpu_small, "predawn", "vllm-router", 1 / 0.35),
+    RatioBar("CPU per request, 60 KB, of vllm-router's", cpu_large, "predawn", "vllm-router", 1 / 0.6),
+    RatioBar("added p50 at 50 requests/s, of LiteLLM's", added_p50, "predawn", "litellm", 0.15),
+    RatioBar("added p50 at 50 requests/s, of vllm-router's", added_p50, "predawn", "vllm-router", 2.5),
+    RatioBar("added TTFT p50, of vllm-router's", added_ttft, "predawn", "vllm-router", 1.8),
+    RatioBar("CPU per chunk, of nginx's", cpu_chunk, "predawn", "nginx", 2.5),
+    RatioBar("CPU per request with three no-op plugins, of none's", cpu_small, "predawn-noop3", "predawn-bare", 1.15),
+)
+IDLE_BAR_MB, HOOK_BAR_US = 45.0, 0.3
+BYTE_RELAYS = ("predawn", "predawn-bare")
+
+
+def ratio_bars(samples: Samples, absent: Mapping[str, str]) -> dict[str, Bar]:
+    """Bars against peers; a missing peer leaves its bars open, with the reason."""
+    bars = {}
+    for spec in RATIO_BARS:
+        value = samples.ratio(spec.measure, spec.peer, spec.other)
+        bars[spec.name] = Bar(value, spec.bar, "x", "" if value is not None else _reason(absent, spec.peer, spec.other))
+    return bars
+
+
+def idle_bar(idle: Mapping[str, Any], absent: Mapping[str, str], wanted: int) -> Bar:
+    seen = idle.get("predawn")
+    if seen is None:
+        return Bar(None, IDLE_BAR_MB, "MB", _reason(absent, "predawn"))
+    if seen["streams"] != wanted:
+        return Bar(None, IDLE_BAR_MB, "MB", f"only {seen['streams']} of {wanted} streams were open")
+    return Bar(seen["delta_mb"], IDLE_BAR_MB, "MB")
+
+
+def fidelity_bar(altered: Mapping[str, Mapping[str, str]], absent: Mapping[str, str], bodies: int) -> Bar:
+    missing = [name for name in BYTE_RELAYS if name not in altered]
+    if missing:
+        return Bar(None, 0, f"of {bodies} bodies", _reason(absent, *missing))
+    return Bar(float(sum(len(altered[name]) for name in BYTE_RELAYS)), 0, f"of {bodies} bodies")
+
+
+def figures(samples: Samples, peers: Sequence[str], idle: Mapping[str, Any], altered: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about each peer: medians, and beneath them the rounds."""
+    shown: dict[str, Any] = {}
+    for peer in peers:
+        own: dict[str, Any] = {name: samples.typical(measure, peer) for name, measure in MEASURES.items()}
+        own["rounds"] = {name: [measure(samples, peer, r) for r in range(samples.rounds)] for name, measure in MEASURES.items()}
+        own["idle_streams"] = idle.get(peer)
+        own["bodies_altered"] = altered.get(peer)
+        shown[peer] = own
+    return shown
+
+
+def complaints(samples: Sequence[Sample]) -> list[str]:
+    """Samples that do not count, and peers that asked the upstream more or less often than they were asked."""
+    said = []
+    for s in samples:
+        place = f"{s.peer}, {s.test}, round {s.round}"
+        if not s.valid:
+            said.append(f"{place}: left out, {s.load['ok']} good, {s.load['errors']} failed, statuses {s.load['status']}")
+        elif s.upstream_requests < s.load["completed"]:
+            said.append(f"{place}: {s.load['completed']} requests became {s.upstream_requests} upstream")
+    return said
+
+
+def _reason(absent: Mapping[str, str], *peers: str) -> str:
+    reasons = [f"{peer}: {absent[peer]}" for peer in peers if peer in absent]
+    return "; ".join(reasons) or f"not measured: {' or '.join(peers)} left out or without a valid round"

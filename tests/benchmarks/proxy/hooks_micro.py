@@ -1,0 +1,2 @@
+def unused_hooks_us():
+    raise ImportError("not yet")

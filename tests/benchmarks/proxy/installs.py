@@ -1,0 +1,104 @@
+"""Fetches peers into environments of their own, and says plainly when one cannot be had."""
+
+import os
+import re
+import shutil
+import subprocess
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.native import CACHE
+
+ENVIRONMENTS = CACHE / "envs"
+PATIENCE_S = 900
+
+
+class UnobtainableError(RuntimeError):
+    """A peer cannot be had on this machine; the message is the reason."""
+
+
+def python_environment(name: str, requirement: str, program: str) -> Path:
+    """The path of `program` in a virtual environment that holds `requirement`, made when it is missing.
+
+    Only wheels are taken: a source archive would run its own build, and may fetch a compiler for it.
+    """
+    folder = ENVIRONMENTS / name
+    path = folder / "bin" / program
+    if path.exists():
+        return path
+    print(f"installing {requirement} into {_shown(folder)} …", flush=True)
+    venv.create(folder, with_pip=True, clear=True)
+    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", requirement], name)
+    if not path.exists():
+        raise UnobtainableError(f"{requirement} was installed but has no program {program}")
+    return path
+
+
+def python_version(name: str, distribution: str) -> str:
+    """The version of a distribution in the environment `name`."""
+    code = f"from importlib.metadata import version; print(version({distribution!r}))"
+    python = ENVIRONMENTS / name / "bin" / "python"
+    return subprocess.run([str(python), "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def npm_package(name: str, package: str, script: str) -> Path:
+    """The path of `script` inside an npm package, installed when it is missing. Needs node and npm; no install scripts run."""
+    folder = ENVIRONMENTS / name
+    path = folder / "node_modules" / package / script
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise UnobtainableError(f"{package} needs node and npm, which are not installed")
+    if path.exists():
+        return path
+    print(f"installing {package} (npm) into {_shown(folder)} …", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error", package], name)
+    if not path.exists():
+        raise UnobtainableError(f"{package} was installed but has no {script}")
+    return path
+
+
+def debian_program(program: str, package: str) -> Path:
+    """The path of a system program; installed from Debian's package when missing, which takes root and apt-get."""
+    found = _system_program(program)
+    if found:
+        return found
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise UnobtainableError(f"{program} is not installed, and installing {package} takes root and apt-get")
+    print(f"installing {package} (apt-get) …", flush=True)
+    quiet = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    # policy-rc.d's job, without touching the system: the service is not wanted, only the program.
+    _run([*quiet, "update"], package, env)
+    _run([*quiet, "install", "-y", "--no-install-recommends", package], package, env)
+    found = _system_program(program)
+    if found is None:
+        raise UnobtainableError(f"{package} was installed but has no program {program}")
+    return found
+
+
+def _system_program(program: str) -> Path | None:
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return Path(path) if path else None
+
+
+def _run(command: Sequence[str], name: str, env: dict[str, str] | None = None) -> None:
+    """Runs an installer; its last lines become the reason when it fails."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **(env or {})}
+        )
+    except subprocess.TimeoutExpired as late:
+        raise UnobtainableError(f"installing {name} took longer than {PATIENCE_S} s") from late
+    if done.returncode:
+        raise UnobtainableError(f"installing {name} failed: {_reason(done.stderr or done.stdout)}")
+
+
+def _reason(output: str) -> str:
+    """The last telling lines of an installer's output, without addresses: evidence names no machine."""
+    lines = [line.strip() for line in output.strip().splitlines() if line.strip() and not line.startswith("WARNING")]
+    return re.sub(r"https?://\S+|file://\S+", "…", " | ".join(lines[-3:]))[:400]
+
+
+def _shown(folder: Path) -> str:
+    return str(folder.relative_to(CACHE.parents[1]))

@@ -1,0 +1,83 @@
+"""One figure of a relay benchmark: six panels, shorter is better in each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.evidence import Evidence
+from tests.benchmarks.proxy.bars import IDLE_BAR_MB, MEASURES, RATIO_BARS
+
+OURS, THEIRS, LIMIT = "#c2410c", "#94a3b8", "#1e293b"
+TITLES = {
+    "cpu_us_per_request_1.5kb": "CPU per request, 1.5 KB (µs)",
+    "cpu_us_per_request_60kb": "CPU per request, 60 KB (µs)",
+    "added_p50_ms_at_50_per_s": "added p50 at 50 requests/s (ms)",
+    "added_ttft_p50_ms": "added time to first chunk, p50 (ms)",
+    "cpu_us_per_chunk": "CPU per streamed chunk (µs)",
+    "idle_mb": "memory of 1,000 idle streams (MB)",
+}
+
+
+def draw(evidence: Evidence, path: Path) -> None:
+    """Writes the figure beside the JSON file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    peers: Mapping[str, Any] = evidence.figures["peers"]
+    figure, axes = pyplot.subplots(2, 3, figsize=(15, 7.5), layout="constrained")
+    for axis, (measure, title) in zip(axes.flat, TITLES.items(), strict=True):
+        values = {peer: value for peer, own in peers.items() if (value := _value(own, measure)) is not None and peer != "direct"}
+        _panel(axis, title, values, _limit(measure, peers))
+    held = [bar.holds for bar in evidence.bars.values()]
+    verdict = f"{held.count(True)} bars hold, {held.count(False)} do not, {held.count(None)} without a figure"
+    machine = evidence.machine
+    figure.suptitle(
+        f"Predawn beside other gateways — one core each, one run, medians of {evidence.settings['rounds']} rounds; {verdict}\n"
+        f"{evidence.begun:%Y-%m-%d} · {machine.cpu}, {machine.cores} cores · dashed: the most that Predawn's bars allow",
+        fontsize=11,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _value(own: Mapping[str, Any], measure: str) -> float | None:
+    if measure != "idle_mb":
+        return own.get(measure)
+    return own["idle_streams"]["delta_mb"] if own.get("idle_streams") else None
+
+
+def _limit(measure: str, peers: Mapping[str, Any]) -> float | None:
+    """The strictest bar on `predawn` that this panel can show."""
+    if measure == "idle_mb":
+        return IDLE_BAR_MB
+    allowed = [
+        spec.bar * value
+        for spec in RATIO_BARS
+        if spec.peer == "predawn" and spec.measure is MEASURES[measure] and (value := peers.get(spec.other, {}).get(measure))
+    ]
+    return min(allowed) if allowed else None
+
+
+def _panel(axis: Any, title: str, values: Mapping[str, float], limit: float | None) -> None:
+    """Horizontal bars on a logarithmic axis, the smallest on top, each with its number."""
+    axis.set_title(title, fontsize=10, loc="left")
+    names: Sequence[str] = sorted(values, key=lambda name: values[name], reverse=True)
+    if not names:
+        axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)
+        axis.set_axis_off()
+        return
+    floor = max(1e-3, min((v for v in values.values() if v > 0), default=1e-3))
+    shown = [max(values[name], floor / 2) for name in names]
+    axis.barh(names, shown, color=[OURS if name.startswith("predawn") else THEIRS for name in names])
+    axis.set_xscale("log")
+    axis.set_xlim(floor / 2.5, max([*shown, limit or 0]) * 6)
+    for row, name in enumerate(names):
+        axis.annotate(f"{values[name]:,.3g}" if values[name] < 1000 else f"{values[name]:,.0f}", (shown[row], row), xytext=(4, 0),
+                      textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+    if limit:
+        axis.axvline(limit, color=LIMIT, linestyle="--", linewidth=1)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=9)

@@ -1,0 +1,72 @@
+"""Predawn in the dresses that the bars speak of."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from tests.benchmarks.processes import free_port
+from tests.benchmarks.proxy.installs import UnobtainableError
+from tests.benchmarks.proxy.peers import CLIENT_KEY, Launch, Peer, Site
+
+NOOP_PLUGINS = ("noop_one", "noop_two", "noop_three")
+NOOP_FOLDER = Path(__file__).parent / "noop_plugin"
+
+SETTINGS = """\
+server: {{admin_port: {admin_port}, log: {{level: warning}}}}
+state: {folder}/state.db
+upstreams:
+  - {{name: mock, kind: openai, base_url: "{upstream}/v1", api_key: sk-mock}}
+models:
+  - {{name: mock-model, upstream: mock}}
+plugins: [{plugins}]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Predawn:
+    """`predawn serve` with a settings file of its own. `keys`: clients need one, made beforehand by `predawn keys create`."""
+
+    name: str
+    plugins: tuple[str, ...] = ()
+    keys: bool = False
+
+    def obtain(self) -> str:
+        if not _program().exists():
+            raise UnobtainableError(f"no `predawn` beside {Path(sys.executable).name}: install the checkout into this environment")
+        try:
+            return metadata.version("predawn")
+        except metadata.PackageNotFoundError as missing:
+            raise UnobtainableError("the distribution `predawn` is not installed in this environment") from missing
+
+    def launch(self, site: Site) -> Launch:
+        settings = site.folder / "predawn.yaml"
+        plugins = ", ".join(f"{{{name}: {{}}}}" for name in self.plugins)
+        settings.write_text(SETTINGS.format(admin_port=free_port(), folder=site.folder, upstream=site.upstream_url, plugins=plugins))
+        key = self._create_key(settings) if self.keys else CLIENT_KEY
+        command = (str(_program()), "serve", "--config", str(settings), "--host", "127.0.0.1", "--port", str(site.port))
+        return Launch(site.port, command, self._env(), key=key)
+
+    def _create_key(self, settings: Path) -> str:
+        command = [str(_program()), "keys", "create", "bench", "--config", str(settings)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"`predawn keys create` failed: {done.stderr.strip()[-300:]}")
+        return done.stdout.strip().splitlines()[-1]
+
+    def _env(self) -> dict[str, str]:
+        """The no-op plugins are found by their entry points, which lie in a folder that only this process sees."""
+        return {"PYTHONPATH": str(NOOP_FOLDER)} if set(self.plugins) & set(NOOP_PLUGINS) else {}
+
+
+def _program() -> Path:
+    return Path(sys.executable).with_name("predawn")
+
+
+def predawn_peers() -> list[Peer]:
+    return [
+        Predawn("predawn", ("record",), keys=True),
+        Predawn("predawn-bare"),
+        Predawn("predawn-noop3", NOOP_PLUGINS),
+    ]

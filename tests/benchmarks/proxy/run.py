@@ -1,0 +1,119 @@
+"""Measures Predawn beside its peers: `python tests/benchmarks/proxy/run.py [--quick]`, or `make bench-proxy`.
+
+Installs what is missing, takes about ten minutes (`--quick`: two), writes results/bench-proxy.json and a picture beside it. Exit code
+1 means a bar is broken; bars without a figure are named and break nothing.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
+from tests.benchmarks.processes import raise_file_limit
+from tests.benchmarks.proxy import bars, hooks_micro
+from tests.benchmarks.proxy.bodies import ODD_BODIES
+from tests.benchmarks.proxy.fidelity import altered_bodies
+from tests.benchmarks.proxy.measure import Sample, Stage, staged
+from tests.benchmarks.proxy.peers import Extra, Peer, foreign_peers
+from tests.benchmarks.proxy.picture import draw
+from tests.benchmarks.proxy.predawn_peers import predawn_peers
+from tests.benchmarks.proxy.workloads import IDLE_STREAMS, WORKLOADS, Workload
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two rounds of half the length: a look, not evidence")
+    parser.add_argument("--rounds", type=int, help="rounds per test (default 7; quick 2)")
+    parser.add_argument("--peers", default="", help="only these, comma-separated; `direct` is always there")
+    parser.add_argument("--tests", default="", help=f"only these of {', '.join(w.name for w in WORKLOADS)}, idle, bodies")
+    parser.add_argument("--extra", action="append", default=[], metavar="NAME=COMMAND", help="one more peer; {port} {upstream} {folder}")
+    parser.add_argument("--seed", type=int, help="seed of the order in which peers take turns (default: drawn, and printed)")
+    parser.add_argument("--out", type=Path, default=Path("results/bench-proxy.json"), help="evidence file, relative to the checkout")
+    return parser.parse_args(words)
+
+
+def chosen_peers(options: argparse.Namespace) -> list[Peer]:
+    known = [*foreign_peers(), *predawn_peers(), *(Extra(*extra.split("=", 1)) for extra in options.extra)]
+    wanted = set(filter(None, options.peers.split(",")))
+    unknown = wanted - {peer.name for peer in known}
+    if unknown:
+        raise SystemExit(f"no such peer: {', '.join(sorted(unknown))}; known: {', '.join(peer.name for peer in known)}")
+    return [peer for peer in known if not wanted or peer.name in wanted or peer.name == "direct"]
+
+
+def measure_rounds(stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random) -> list[Sample]:
+    """All rounds of all tests, the peers of each in a new order."""
+    samples = []
+    for round_ in range(rounds):
+        begun = time.monotonic()
+        for workload in workloads:
+            residents = list(stage.residents.values())
+            order.shuffle(residents)
+            samples += [stage.sample(resident, workload, round_, scale) for resident in residents]
+        print(f"  round {round_ + 1} of {rounds} took {time.monotonic() - begun:.0f} s", flush=True)
+    return samples
+
+
+def measure(options: argparse.Namespace, evidence: Evidence) -> None:
+    """Runs everything and fills the evidence."""
+    rounds = options.rounds or (2 if options.quick else 7)
+    tests = set(filter(None, options.tests.split(",")))
+    workloads = [w for w in WORKLOADS if not tests or w.name in tests]
+    evidence.settings = {"rounds": rounds, "quick": options.quick, "tests": sorted(tests) or "all"}
+    order = random.Random(evidence.seeds["order"])
+    with tempfile.TemporaryDirectory(prefix="predawn-bench-") as folder:
+        print("bringing up the peers", flush=True)
+        with staged(Path(folder), chosen_peers(options)) as stage:
+            evidence.versions |= {name: resident.version for name, resident in stage.residents.items() if resident.program}
+            through = [resident for resident in stage.residents.values() if resident.program]
+            altered, idle = {}, {}
+            if not tests or "bodies" in tests:
+                altered = {resident.name: altered_bodies(stage, resident) for resident in through}
+            if not tests or "idle" in tests:
+                print(f"opening {IDLE_STREAMS} streams through each", flush=True)
+                idle = {resident.name: stage.idle_streams(resident) for resident in through}
+            raw = measure_rounds(stage, workloads, rounds, 0.5 if options.quick else 1.0, order)
+            names, absent = list(stage.residents), dict(stage.absent)
+    samples = bars.Samples.of(raw, rounds)
+    evidence.figures = {"peers": bars.figures(samples, names, idle, altered), "absent": absent}
+    evidence.notes = bars.complaints(raw)
+    evidence.bars = bars.ratio_bars(samples, absent)
+    evidence.bars["memory of 1,000 idle streams"] = bars.idle_bar(idle, absent, IDLE_STREAMS)
+    evidence.bars["bodies that reach the upstream altered"] = bars.fidelity_bar(altered, absent, len(ODD_BODIES))
+    evidence.bars["an unused hook"], evidence.figures["unused_hooks_us"] = unused_hooks()
+
+
+def unused_hooks() -> tuple[Bar, dict[str, float]]:
+    """The dearest of the hooks that nobody implements."""
+    try:
+        costs = hooks_micro.unused_hooks_us()
+    except ImportError as reason:
+        return Bar(None, bars.HOOK_BAR_US, "µs", f"predawn cannot be imported: {reason}"), {}
+    return Bar(max(costs.values()), bars.HOOK_BAR_US, "µs"), costs
+
+
+def main() -> int:
+    options = parse()
+    raise_file_limit()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**31)
+    print(f"order seed {seed}", flush=True)
+    versions = versions_of("predawn", "aiohttp", "uvloop", "msgspec", "pluggy", "prometheus-client")
+    evidence = Evidence("proxy", seeds={"order": seed}, versions=versions)
+    measure(options, evidence)
+    out = options.out if options.out.is_absolute() else CHECKOUT / options.out
+    evidence.save(out)
+    draw(evidence, out.with_suffix(".png"))
+    print(evidence.summary())
+    for note in evidence.notes:
+        print(f"  note: {note}")
+    print(f"evidence in {out.name} and {out.with_suffix('.png').name}")
+    return 0 if evidence.all_hold else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The tests: what the load generator is asked to do, in which size, for how long."""
+
+from dataclasses import dataclass
+
+from tests.benchmarks.proxy.bodies import LARGE_BYTES, SMALL_BYTES, Pace, chat_body
+
+STREAM = Pace(interval_us=5_000, chunks=64)
+IDLE = Pace(interval_us=1_000_000, chunks=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One test. `body` names an entry of `BODIES`."""
+
+    name: str
+    title: str
+    body: str
+    connections: int
+    seconds: float
+    warm_s: float
+    rate: float | None = None
+    stream: bool = False
+    ramp_s: float = 0
+
+    def options(self, scale: float = 1.0) -> list[str]:
+        """The load generator's options; `scale` shortens or lengthens the measured time."""
+        words = ["--connections", str(self.connections), "--seconds", f"{self.seconds * scale:.2f}", "--warm", str(self.warm_s)]
+        words += ["--rate", str(self.rate)] if self.rate else []
+        words += ["--stream", "--chunks", str(STREAM.chunks)] if self.stream else []
+        return words + (["--ramp", str(self.ramp_s)] if self.ramp_s else [])
+
+
+BODIES = {
+    "small": chat_body(SMALL_BYTES),
+    "large": chat_body(LARGE_BYTES),
+    "stream": chat_body(SMALL_BYTES, STREAM),
+    "idle": chat_body(SMALL_BYTES, IDLE),
+    "burst": chat_body(SMALL_BYTES, Pace(0, STREAM.chunks)),
+}
+
+SMALL = Workload("small", "1.5 KB, closed loop", "small", connections=64, seconds=1.5, warm_s=0.4)
+LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds=1.2, warm_s=0.3)
+RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
+# TTFT is taken at a rate that even the slowest peer sustains, CPU per chunk from streams that keep a core busy.
+TTFT = Workload("ttft", "6 streams/s, 64 chunks at 5 ms", "stream", connections=32, seconds=2.4, warm_s=0.3, rate=6, stream=True)
+STREAMS = Workload("streams", "32 streams, 64 chunks at 5 ms", "stream", connections=32, seconds=1.6, warm_s=0.5, stream=True, ramp_s=0.3)
+
+WORKLOADS = [SMALL, LARGE, RATE, TTFT, STREAMS]
+IDLE_STREAMS = 1_000
