@@ -50,6 +50,9 @@ bench-proxy: $(VENV)/.dev ## measure the relay against its peers (installs them)
 bench-soak: $(VENV)/.dev ## ten minutes of faults and disconnects; writes results/bench-soak.json
 	@$(BIN)/python tests/benchmarks/soak/run.py
 
+docs: $(VENV)/.dev ## write the generated parts of docs/
+	@$(BIN)/python docs/generate.py
+
 build: $(VENV)/.dev ## wheel and source archive in dist/
 	@$(BIN)/python -m build --no-isolation
 

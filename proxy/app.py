@@ -40,7 +40,7 @@ class App:
         ident = request_id(request.headers.get("X-Request-ID"))
         try:
             if self.refuses:
-                raise _shutting_down()
+                raise shutting_down()
             if route is not None and request.method == "POST":
                 return await self.generation.service.serve(request, route, ident)
             response = await self._other(request, ident)
@@ -115,5 +115,6 @@ def _wrong_method(path: str, allowed: str) -> RequestError:
     return RequestError(405, f"{path[:200]} takes {allowed}.", code="method_not_allowed", headers={"Allow": allowed})
 
 
-def _shutting_down() -> RequestError:
+def shutting_down() -> RequestError:
+    """What clients are told that come, or are still there, too late."""
     return RequestError(503, "The server is shutting down.", type="server_error", code="shutting_down")

@@ -63,7 +63,7 @@ class Conversation:
         "_account",
         "_exchange",
         "_identity",
-        "_interrupted",
+        "_interruption",
         "_lease",
         "_model",
         "_request",
@@ -90,18 +90,21 @@ class Conversation:
         self._lease: Lease | None = None
         self._account = Account()
         self._task = asyncio.current_task()
-        self._interrupted = False
+        self._interruption: RequestError | None = None
         self._sink = StreamSink(request, self._own_headers(), model.timeouts.idle_s)
 
     def _own_headers(self) -> CIMultiDict[str]:
         return CIMultiDict({"x-request-id": self._exchange.id, "Server": "predawn"})
 
+    def overdue(self, now: float) -> bool:
+        """True once it has taken longer than its upstream's `total_s`."""
+        return now - self._exchange.started > self._model.timeouts.total_s
+
     async def run(self) -> web.StreamResponse:
         """Answer; an error becomes a response, or the last event of a stream that has begun."""
         exchange = self._exchange
         try:
-            async with asyncio.timeout(self._model.timeouts.total_s):
-                return await self._answer()
+            return await self._answer()
         except RequestError as exc:
             return self._refuse(exc, "client_error")
         except HookError as exc:
@@ -112,15 +115,9 @@ class Conversation:
                 self._tools.metrics.upstream_error(exc.upstream, exc.reason)
             outcome: Outcome = "truncated" if exc.reason in ("truncated", "timeout_idle") else "upstream_error"
             return self._refuse(from_upstream(exc, retried=exc.retried), outcome)
-        except TimeoutError:
-            message = f"The request took longer than {self._model.timeouts.total_s:g} s."
-            error = RequestError(504, message, type="server_error", code="upstream_timeout")
-            return self._refuse(error, "upstream_error")
         except (ConnectionError, asyncio.CancelledError) as exc:
-            if self._interrupted:
-                message = "The server is shutting down."
-                error = RequestError(503, message, type="server_error", code="shutting_down")
-                return self._refuse(error, "truncated")
+            if self._interruption is not None:
+                return self._refuse(self._interruption, "truncated")
             self._client_left(exc)
             raise
         except BaseException:
@@ -221,9 +218,9 @@ class Conversation:
         headers.extend(self._own_headers())
         return web.Response(body=error_body(error, exchange.route), status=error.status, headers=headers)
 
-    def interrupt(self) -> None:
-        """End it now: the server is shutting down and has waited long enough."""
-        self._interrupted = True
+    def interrupt(self, error: RequestError) -> None:
+        """End it now, for a reason the client is told."""
+        self._interruption = error
         if self._task is not None:
             self._task.cancel()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -211,12 +211,18 @@ class ByteSource(Protocol):
         ...
 
 
-@runtime_checkable
 class TappedSource(ByteSource, Protocol):
     """A source that can call back when bytes arrive, so that a relay needs no task switch per chunk."""
 
     @property
-    def at_end(self) -> bool: ...
+    def at_end(self) -> bool:
+        """True once everything has been read."""
+        ...
+
+    @property
+    def is_complete(self) -> bool:
+        """True once everything has arrived, read or not."""
+        ...
 
     @property
     def error(self) -> Exception | None: ...
@@ -228,6 +234,11 @@ class TappedSource(ByteSource, Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+
+def tapped(source: ByteSource) -> TappedSource | None:
+    """The source itself if it can be listened to. `isinstance` on a protocol costs 15 µs, this 0.1."""
+    return cast("TappedSource", source) if hasattr(source, "listen") else None
 
 
 class Reply:

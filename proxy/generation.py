@@ -115,7 +115,8 @@ class Generation:
         """Wait for the requests in progress, then close what no later generation took over."""
         end = clock.monotonic() + timeout_s
         while self.service.conversations and clock.monotonic() < end:
-            await clock.sleep(0.05)
+            await clock.sleep(0.1)
+            self.service.interrupt_overdue()
         await self.closing.aclose()
 
 

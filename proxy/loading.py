@@ -115,7 +115,7 @@ def register(plugins: Sequence[tuple[str, Plugin[Any]]]) -> pluggy.PluginManager
     """A plugin manager holding these instances under these names. Raises `PluginError` for a name given twice."""
     pm = pluggy.PluginManager("predawn")
     pm.add_hookspecs(Spec)
-    for name, plugin in plugins:
+    for name, plugin in reversed(plugins):  # pluggy calls the last one registered first
         try:
             pm.register(plugin, name=name)
         except (ValueError, pluggy.PluginValidationError) as exc:

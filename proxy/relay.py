@@ -14,7 +14,7 @@ from time import perf_counter
 from aiohttp import web
 from multidict import CIMultiDict
 
-from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource
+from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, tapped
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
@@ -189,8 +189,8 @@ async def pump_bytes(
     source: ByteSource, sink: StreamSink, meter: StreamMeter, hider: UsageHider | None, upstream: str
 ) -> None:
     """Relay a body as bytes until its end. Raises `UpstreamError` if it is lost on the way."""
-    if isinstance(source, TappedSource):
-        await _pump_tapped(source, sink, meter, hider, upstream)
+    if (listener := tapped(source)) is not None:
+        await _pump_tapped(listener, sink, meter, hider, upstream)
     else:
         async for data in source:
             meter.saw(data)
@@ -331,8 +331,8 @@ def _events(chunk: Chunk, route: RouteName, *, include_usage: bool) -> list[byte
 
 async def read_body(source: ByteSource, upstream: str) -> bytes:
     """A whole body. Raises `UpstreamError` if it is lost or endless."""
-    if isinstance(source, TappedSource) and source.at_end:
-        return source.read_nowait()
+    if (listener := tapped(source)) is not None and listener.is_complete:
+        return listener.read_nowait()  # it came together with the headers, as short answers do
     pieces: list[bytes] = []
     size = 0
     async for data in source:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from predawn.proxy.access import Access
-from predawn.proxy.app import App
+from predawn.proxy.app import App, shutting_down
 from predawn.proxy.clock import Clock, SystemClock
 from predawn.proxy.dispatch import HookError, PluginError
 from predawn.proxy.generation import Generation, Shared
@@ -101,7 +101,7 @@ class Server:
         while conversations and clock.monotonic() < end:
             await clock.sleep(0.05)
         for conversation in tuple(conversations):
-            conversation.interrupt()
+            conversation.interrupt(shutting_down())
         await clock.sleep(0)
 
 
@@ -126,6 +126,7 @@ async def running(
         port = await _listen(settings, app, stack, worker)
         admin_port = await _listen_admin(settings, app, stack, port, worker)
         tasks.spawn(watch_event_loop(metrics, clock), "event-loop-lag")
+        tasks.spawn(_sweep(app, clock), "time-limits")
         log.info(
             "serving on http://%s:%d/v1, metrics on port %d; %s",
             settings.server.host,
@@ -137,6 +138,12 @@ async def running(
         gc.freeze()  # what was built until now is never collected: about 10 % of a request's CPU
         gc.set_threshold(50_000, 20, 100)
         yield Server(settings, app, shared, port, admin_port)
+
+
+async def _sweep(app: App, clock: Clock) -> None:
+    while True:
+        await clock.sleep(1.0)
+        app.generation.service.interrupt_overdue()
 
 
 async def _close_generation(app: App) -> None:

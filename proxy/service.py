@@ -76,6 +76,14 @@ class Service:
             if conversation is not None:
                 self.conversations.discard(conversation)
 
+    def interrupt_overdue(self) -> None:
+        """End conversations that have taken too long; a sweep each second costs less than a timer for each."""
+        now = perf_counter()
+        for conversation in tuple(self.conversations):
+            if conversation.overdue(now):
+                message = "The request took longer than its time limit (timeouts.total_s of the upstream)."
+                conversation.interrupt(RequestError(504, message, type="server_error", code="upstream_timeout"))
+
     async def _admit(self, request: Request, route: Route, ident: str, began: float) -> Conversation:
         """Raises `RequestError` for what cannot be served."""
         identity = self.access.identify(request.headers, request.remote or "")

@@ -157,7 +157,7 @@ def _open_postgresql(state: str) -> Store:
             pool_pre_ping=True,
             connect_args={
                 "timeout": CONNECT_TIMEOUT_S,
-                "command_timeout": 30,
+                "command_timeout": CONNECT_TIMEOUT_S,
                 "server_settings": {"application_name": "predawn"},
             },
         )

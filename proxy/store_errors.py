@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,21 +11,23 @@ class StoreError(Exception):
 
 
 _SQLITE_FIXES = {
-    sqlite3.SQLITE_BUSY: "another program has locked it: end that program, or wait for it, and try again",
-    sqlite3.SQLITE_LOCKED: "another program has locked it: end that program, or wait for it, and try again",
-    sqlite3.SQLITE_READONLY: "it is read-only: give this user the right to write the file and its folder",
-    sqlite3.SQLITE_PERM: "access is denied: give this user the right to write the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: is it a folder, or lacks this user the right to write there?",
-    sqlite3.SQLITE_FULL: "the disk is full: make room",
-    sqlite3.SQLITE_IOERR: "the disk failed to read or write: see the system's log; network folders do not work",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database: name another file, or move this one away",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away and restore a backup, or let a new one be made",
+    "SQLITE_BUSY": "another program has locked it: end that program, or wait for it, and try again",
+    "SQLITE_LOCKED": "another program has locked it: end that program, or wait for it, and try again",
+    "SQLITE_READONLY": "it is read-only: give this user the right to write the file and its folder",
+    "SQLITE_PERM": "access is denied: give this user the right to write the file and its folder",
+    "SQLITE_CANTOPEN": "it cannot be opened: is it a folder, or lacks this user the right to write there?",
+    "SQLITE_FULL": "the disk is full: make room",
+    "SQLITE_IOERR": "the disk failed to read or write: see the system's log; network folders do not work",
+    "SQLITE_NOTADB": "it is not a SQLite database: name another file, or move this one away",
+    "SQLITE_CORRUPT": "it is damaged: move it away and restore a backup, or let a new one be made",
 }
 
 
 @contextmanager
 def explained(place: str) -> Iterator[None]:
     """Turn what a database driver raises into a `StoreError` about `place`, unless a statement is to blame."""
+    import sqlite3
+
     from sqlalchemy import exc as sa
 
     try:
@@ -39,8 +40,8 @@ def explained(place: str) -> Iterator[None]:
 
 def _words(exc: BaseException) -> str:
     cause = getattr(exc, "orig", None) or exc
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None and (fix := _SQLITE_FIXES.get(code & 0xFF)):  # the low byte; the rest tells the details
+    name = getattr(cause, "sqlite_errorname", "")
+    if fix := _SQLITE_FIXES.get("_".join(name.split("_")[:2])):  # a third word tells details: SQLITE_IOERR_WRITE
         return fix
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         return f"{cause.strerror} ({cause.filename}); let `state` or PREDAWN_STATE name a place this user may write"

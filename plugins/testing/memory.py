@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
+
+if TYPE_CHECKING:
+    from predawn.proxy.app import App
 
 PEER = ("127.0.0.1", 50000)
 
@@ -14,10 +17,13 @@ PEER = ("127.0.0.1", 50000)
 class MemoryTransport(asyncio.Transport):
     """What a server's protocol believes to be a socket."""
 
-    def __init__(self, protocol: asyncio.Protocol, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, protocol: asyncio.Protocol, receive: Callable[[bytes], None], closed: Callable[[], None]
+    ) -> None:
         super().__init__({"peername": PEER, "sockname": ("127.0.0.1", 8080)})
         self._protocol = protocol
         self._receive = receive
+        self._closed = closed
         self._closing = False
         self._reading = True
         self._held: list[bytes] = []
@@ -41,6 +47,7 @@ class MemoryTransport(asyncio.Transport):
         if not self._closing:
             self._closing = True
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+            self._closed()
 
     abort = close
 
@@ -73,9 +80,10 @@ class MemoryTransport(asyncio.Transport):
 
 
 class Answered:
-    """One HTTP answer, taken apart while it arrives."""
+    """One HTTP answer, taken apart while it arrives, by a client that may go away after so many events."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaves_after: int | None = None) -> None:
+        self._leaves_after = leaves_after
         self.sent = b""
         """Every byte, as the server wrote it."""
         self.status = 0
@@ -92,6 +100,11 @@ class Answered:
     def body(self) -> bytes:
         """The body without its framing, as far as it arrived."""
         return bytes(self._body)
+
+    @property
+    def has_seen_enough(self) -> bool:
+        """True once the client would go away."""
+        return self._leaves_after is not None and self._body.count(b"\n\n") >= self._leaves_after
 
     def feed(self, data: bytes) -> None:
         self.sent += data
@@ -137,8 +150,37 @@ class Answered:
             self.complete = length == 0
 
 
-def request_bytes(method: str, path: str, headers: CIMultiDict[str], body: bytes) -> bytes:
-    """A request as a client writes it."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: predawn.test", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n" + body
+class Client:
+    """The client's end of one connection."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        self._transport = transport
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a request as a client writes it."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: predawn.test", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._transport.deliver("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def connect(app: App, answered: Answered, over: asyncio.Future[None]) -> Client:
+    """Connect to the API's port of `app`; `over` is done when the answer is complete or the connection closed."""
+    from predawn.proxy.http_server import HttpServer
+
+    def receive(data: bytes) -> None:
+        answered.feed(data)
+        if answered.has_seen_enough:
+            transport.close()  # the client goes away
+        elif answered.complete and not over.done():
+            over.set_result(None)
+
+    def closed() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    limit = int(app.generation.settings.server.body_limit_mb * (1 << 20))
+    transport = MemoryTransport(HttpServer(app.handle, body_limit=limit)(), receive, closed)
+    return Client(transport)

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from predawn.proxy.child import Child, leashed
-from predawn.proxy.commands import demo_cost, demo_upstream
-from predawn.proxy.local_server import StartError, fetch, serving
-from predawn.proxy.small_model.download import SetupError
-from predawn.proxy.small_model.files import cache_folder, client_python
-from predawn.proxy.small_model.report import Report
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from predawn.proxy.commands.demo_upstream import DemoUpstream
-    from predawn.proxy.local_server import LocalServer
-
 QUESTION = "What is the capital of France? Answer in one short sentence."
-ANSWER_TIMEOUT_S = 180.0
-RECORD_TIMEOUT_S = 10.0
-_CLIENT = Path(__file__).with_name("demo_client.py")
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message is for the person at the terminal."""
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -56,116 +29,6 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(options: Namespace) -> int:
     """Run the demo; 0 if an answer came through and was accounted for, else 1. Leaves no process behind."""
-    report = Report(sys.stdout)
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # raise KeyboardInterrupt, so that everything is stopped on the way out
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    try:
-        with ExitStack() as stack:
-            demonstrate(options, report, stack)
-    except (DemoError, SetupError, StartError) as exc:
-        return _fail(report, str(exc))
-    except OSError as exc:
-        where = f" (PREDAWN_CACHE chooses another folder than {cache_folder()})"
-        return _fail(report, f"{exc}{where if str(cache_folder()) in str(exc) else ''}")
-    except KeyboardInterrupt:
-        return _fail(report, "stopped")
-    return 0
+    from predawn.proxy.demo import tour
 
-
-def demonstrate(options: Namespace, report: Report, stack: ExitStack) -> None:
-    """All steps of the demo; whatever is started ends with `stack`."""
-    python = _client_python(report)
-    upstream = demo_upstream.choose(os.environ, report, stack)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predawn-demo-")))
-    server = stack.enter_context(serving(upstream.as_settings(), folder=folder, port=options.port))
-    report.step(f"Predawn at {server.base_url}, in front of {upstream.title}\n")
-    report.step(f"you     {options.question}")
-    report.start("model   ")
-    answer = ask(python, _task(server, upstream, options.question), folder)
-    report.step("")
-    show_cost(server, answer, report)
-    if options.keep:
-        keep(server, upstream, report)
-
-
-def _client_python(report: Report) -> Path:
-    """An interpreter with the official client: this one if it has it."""
-    if importlib.util.find_spec("openai"):
-        return Path(sys.executable)
-    return client_python(cache_folder(), report)
-
-
-def _task(server: LocalServer, upstream: DemoUpstream, question: str) -> dict[str, Any]:
-    return {
-        "base_url": server.base_url,
-        "model": upstream.alias,
-        "question": question,
-        "options": dict(upstream.options),
-    }
-
-
-def ask(python: Path, task: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Ask with the official client; the answer appears as it is written. Returns what the client saw."""
-    asked, seen = folder / "task.json", folder / "seen.json"
-    asked.write_text(json.dumps(task), encoding="utf-8")
-    env = {**os.environ, "NO_PROXY": "*", "PYTHONIOENCODING": "utf-8:replace"}  # the proxy is on loopback
-    command = leashed(python, str(_CLIENT), str(asked), str(seen))
-    with Child(command, log=folder / "client.log", env=env, talks=True) as it:
-        try:
-            it.process.wait(ANSWER_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise DemoError(f"no complete answer within {ANSWER_TIMEOUT_S:.0f} s") from None
-    if not seen.exists():
-        raise DemoError(f"the client ended with status {it.status}:\n{it.tail()}")
-    result: dict[str, Any] = json.loads(seen.read_text(encoding="utf-8"))
-    if "error" in result:
-        raise DemoError(f"the request failed: {result['error']}")
-    return result
-
-
-def show_cost(server: LocalServer, answer: dict[str, Any], report: Report) -> None:
-    """Print the ledger and the metrics of the request."""
-    ledger = _ledger(server, answer["id"])
-    samples = demo_cost.samples_of(fetch(f"{server.admin_url}/metrics").decode())
-    lines = [f"\nits ledger (GET /v1/exchanges/{answer['id']})", *demo_cost.ledger_lines(ledger)]
-    lines += [demo_cost.overhead_line(samples), f"\nits metrics (GET {server.admin_url}/metrics)"]
-    for line in lines + demo_cost.metric_lines(samples):
-        report.step(line)
-
-
-def _ledger(server: LocalServer, exchange_id: str) -> dict[str, Any]:
-    """The recorded ledger; it is written just after the answer, so it may take a moment."""
-    give_up_at = time.monotonic() + RECORD_TIMEOUT_S
-    while True:
-        try:
-            record = json.loads(fetch(f"{server.base_url}/exchanges/{exchange_id}"))
-            ledger: dict[str, Any] = record["ledger"]
-            return ledger
-        except (OSError, ValueError, KeyError) as exc:
-            if time.monotonic() > give_up_at:
-                raise DemoError(f"the answer came, but its ledger cannot be read: {exc!r}") from exc
-            time.sleep(0.1)
-
-
-def keep(server: LocalServer, upstream: DemoUpstream, report: Report) -> None:
-    """Serve until Ctrl-C."""
-    report.step(
-        "\nPredawn goes on serving. In your own program:\n"
-        f'  client = OpenAI(base_url="{server.base_url}", api_key="any")\n'
-        f'  client.chat.completions.create(model="{upstream.alias}", messages=[...])\n'
-        "Ctrl-C stops everything."
-    )
-    try:
-        while server.child.status is None:
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        report.step("stopped")
-        return
-    raise DemoError(f"the proxy ended by itself:\n{server.child.tail()}")
-
-
-def _fail(report: Report, message: str) -> int:
-    report.end_line()
-    sys.stderr.write(f"predawn demo: {message}\n")
-    return 1
+    return tour.run(options.question, keep=options.keep, port=options.port)

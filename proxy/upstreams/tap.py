@@ -68,6 +68,10 @@ class TapSource:
         return self._content.at_eof()
 
     @property
+    def is_complete(self) -> bool:
+        return self._content.is_eof() and self._content.exception() is None
+
+    @property
     def error(self) -> UpstreamError | None:
         """Set once the body is lost on the way."""
         if (exc := self._content.exception()) is not None:

@@ -35,7 +35,7 @@ class Head(msgspec.Struct):
         return max(given, default=None)
 
 
-_decode_head = msgspec.json.Decoder(Head).decode
+_decode_head = msgspec.json.Decoder(Head, strict=False).decode  # `"n": 1.0` is for the upstream to judge
 
 
 def read_head(body: bytes) -> Head:

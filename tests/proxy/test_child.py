@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from predawn.proxy.child import Child, leashed
 
 WAITS = "import sys; print('up', flush=True); sys.stdin.read()"

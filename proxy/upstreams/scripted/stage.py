@@ -196,10 +196,10 @@ class Stage:
         if missing := next((name for name in required if name not in request), None):
             return plan.error(Answer(status=400), route, f"Missing required parameter: '{missing}'.")
         if route == "embeddings":
-            return self._embed(received, request, answer)
-        return self._say(received, request, answer, route)
+            return self._embed(request, answer)
+        return self._say(request, answer, route)
 
-    def _say(self, received: Received, request: Mapping[str, Any], answer: Answer, route: RouteName) -> Plan:
+    def _say(self, request: Mapping[str, Any], answer: Answer, route: RouteName) -> Plan:
         api = APIS[route]
         ask = api.understand(request)
         if ask.n * ask.prompts > MOST_CHOICES:
@@ -214,7 +214,7 @@ class Stage:
             performed = plan.whole(answer, _encode(said), tokens=speech.output_tokens)
         return replace(performed, prompt_tokens=speech.prompt_tokens)
 
-    def _embed(self, received: Received, request: Mapping[str, Any], answer: Answer) -> Plan:
+    def _embed(self, request: Mapping[str, Any], answer: Answer) -> Plan:
         ask = embeddings.understand(request)
         speech = speak(ask, Answer(text=""), seed=self.script.seed)
         performed = plan.whole(answer, _encode(embeddings.whole(request, speech)), tokens=0)

@@ -125,6 +125,12 @@ class ScriptedUpstream:
             routes=frozenset({*settings.routes, *(("raw",) if settings.relay else ())}),
         )
 
+    def adopt(self, timeouts: TimeoutSettings, clock: Clock) -> None:
+        """Live by a server's timeouts and clock, unless the upstream was given its own."""
+        self.timeouts = self.timeouts or timeouts
+        if isinstance(self.clock, SystemClock):
+            self.clock = clock
+
     @property
     def counts(self) -> Counts:
         return self.stage.counts

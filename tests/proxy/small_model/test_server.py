@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from predawn.proxy.child import Child
 from predawn.proxy.small_model import server
 from predawn.proxy.small_model.download import SetupError
@@ -17,7 +18,10 @@ def test_the_model_leaves_cores_to_the_others(monkeypatch, cores, threads):
 def test_a_server_that_ends_at_once_is_reported_with_its_last_words(tmp_path):
     model = SmallModel(python=sys.executable, weights=tmp_path / "absent.gguf")
 
-    with pytest.raises(SetupError, match=r"(?s)ended with status 1.*No module named 'xllamacpp'"), server.running(model):
+    with (
+        pytest.raises(SetupError, match=r"(?s)ended with status 1.*No module named 'xllamacpp'"),
+        server.running(model),
+    ):
         pass
 
 

@@ -3,7 +3,8 @@ import json
 import threading
 
 import pytest
-from predawn.proxy.commands import demo_upstream
+
+from predawn.proxy.demo import upstream as demo_upstream
 from predawn.proxy.settings import Settings
 from predawn.proxy.small_model.download import SetupError
 
@@ -52,14 +53,18 @@ def test_a_named_model_is_taken_without_asking(endpoint):
 
 
 def test_the_key_is_not_written_into_the_settings():
-    settings = demo_upstream.users_own("https://api.example/v1", {"OPENAI_API_KEY": "sk-mine", "OPENAI_MODEL": "m"}).as_settings()
+    settings = demo_upstream.users_own(
+        "https://api.example/v1", {"OPENAI_API_KEY": "sk-mine", "OPENAI_MODEL": "m"}
+    ).as_settings()
 
     assert "sk-mine" not in json.dumps(settings)
     assert settings["upstreams"][0]["api_key"] == "${OPENAI_API_KEY}"
 
 
 def test_the_generated_settings_are_valid():
-    settings = Settings.model_validate(demo_upstream.users_own("https://api.example/v1", {"OPENAI_MODEL": "m"}).as_settings())
+    settings = Settings.model_validate(
+        demo_upstream.users_own("https://api.example/v1", {"OPENAI_MODEL": "m"}).as_settings()
+    )
 
     assert (settings.models[0].name, settings.plugins[0].name) == ("m", "record")
 

@@ -1,0 +1,104 @@
+"""Recorded exchanges in the store: written in batches, found by tenant, thrown away when they are old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from predawn.proxy.store import Store
+
+Row: TypeAlias = Mapping[str, Any]
+"""The columns of the table `exchanges` by name."""
+PURGE_BATCH = 500
+_LEDGER = ("slept", "prompt", "cached_prompt", "output", "reasoning", "discarded", "verify", "estimated", "spend_usd")
+_SUMMARY = (
+    "id",
+    "arrived_at",
+    "route",
+    "model",
+    "upstream",
+    "upstream_model",
+    "stream",
+    "status",
+    "outcome",
+    "total_s",
+)
+
+
+async def write(store: Store, rows: Sequence[Row]) -> None:
+    """Write finished exchanges in one transaction.
+
+    An exchange that is there already stays as it is, so that a batch whose fate is unknown can be written again. Raises
+    `StoreError`; `sqlalchemy.exc.DataError` and `IntegrityError` for rows that the database refuses.
+    """
+    from predawn.proxy.tables import exchanges
+
+    async with store.begin() as connection:
+        await connection.execute(store.insert(exchanges).on_conflict_do_nothing(), list(rows))
+
+
+async def find(store: Store, tenant: str, ident: str) -> Row | None:
+    """One exchange of a tenant. Raises `StoreError`."""
+    from sqlalchemy import select
+
+    from predawn.proxy.tables import exchanges
+
+    query = select(exchanges).where(exchanges.c.tenant == tenant, exchanges.c.id == ident)
+    async with store.read() as connection:
+        row = (await connection.execute(query)).mappings().first()
+    return row if row is not None and row["tenant"] == tenant else None  # type: ignore[return-value]
+
+
+async def page(store: Store, tenant: str, *, limit: int, before: tuple[float, str] | None = None) -> list[Row]:
+    """A tenant's exchanges, newest first, from `before` (its time and id) on back. Raises `StoreError`."""
+    from sqlalchemy import select, tuple_
+
+    from predawn.proxy.tables import exchanges
+
+    columns = [column for column in exchanges.c if column.name not in ("record", "content")]
+    query = select(*columns).where(exchanges.c.tenant == tenant)
+    if before is not None:
+        query = query.where(tuple_(exchanges.c.arrived_at, exchanges.c.id) < before)
+    query = query.order_by(exchanges.c.arrived_at.desc(), exchanges.c.id.desc()).limit(limit)
+    async with store.read() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    return [row for row in rows if row["tenant"] == tenant]  # type: ignore[misc]
+
+
+async def purge(store: Store, older_than: float, limit: int = PURGE_BATCH) -> int:
+    """Delete at most `limit` exchanges, of all tenants, that arrived earlier; returns how many. Raises `StoreError`."""
+    from sqlalchemy import delete, select, tuple_
+
+    from predawn.proxy.tables import exchanges
+
+    key = (exchanges.c.tenant, exchanges.c.id)
+    old = select(*key).where(exchanges.c.arrived_at < older_than).limit(limit)
+    async with store.begin() as connection:
+        done = await connection.execute(delete(exchanges).where(tuple_(*key).in_(old)))
+    return int(done.rowcount)
+
+
+def summary(row: Row) -> dict[str, Any]:
+    """One line of a list, as the API shows it."""
+    return {"object": "exchange", **{name: row[name] for name in _SUMMARY}, "ledger": _ledger(row)}
+
+
+def detail(row: Row) -> dict[str, Any]:
+    """All that is known of an exchange, as the API shows it."""
+    record: Mapping[str, Any] = row["record"]
+    shown = {**summary(row), "key_id": row["key_id"], **record, "ledger": {**_ledger(row), **record.get("ledger", {})}}
+    if row["content"] is not None:
+        shown["content"] = content(row)
+    return shown
+
+
+def content(row: Row) -> dict[str, Any] | None:
+    """The recorded request and reply, or `None` if recording them was off."""
+    return msgspec.json.decode(row["content"], type=dict[str, Any]) if row["content"] is not None else None
+
+
+def _ledger(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in _LEDGER}

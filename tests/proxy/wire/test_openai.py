@@ -1,0 +1,134 @@
+import json
+
+import pytest
+
+from predawn.proxy.exchange import RequestError
+from predawn.proxy.wire.openai import (
+    has_ended,
+    is_usage_only,
+    read_head,
+    upstream_body,
+    usage_of_body,
+    usage_of_tail,
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "not valid JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"nonsense", "not valid JSON"),
+        (b'{"messages": []}', "model"),
+        (b'{"model": 5}', "model"),
+        (b'{"model": "a", "x": NaN}', "not valid JSON"),
+        (b'{"model": "a", "model": "b"}', "more than once"),
+        (b'{"model": "a", "mod\\u0065l": "b"}', "more than once"),
+        (b'{"model": "a", "x": "\xff"}', "not UTF-8"),
+        (b'{"model": "\xff"}', "not UTF-8"),
+        (b'{"model": "a", "x": ' + b"[" * 100_000, "too deeply"),
+        (b'{"model": "a"} {}', "not valid JSON"),
+    ],
+)
+def test_a_broken_body_is_refused_in_words(body, told):
+    with pytest.raises(RequestError, match=told) as caught:
+        read_head(body)
+
+    assert 400 == caught.value.status
+
+
+def test_a_model_named_inside_a_message_is_no_second_model():
+    body = json.dumps({"model": "a", "metadata": {"model": "b"}, "messages": [{"content": '"model": "c"'}]}).encode()
+
+    assert "a" == read_head(body).model
+
+
+def test_a_body_that_needs_no_change_is_the_same_object():
+    body = b'{ "model":"a", "messages" : [] }'
+
+    assert body is upstream_body(body, read_head(body), model="a", ask_usage=False, output_limit=None)
+
+
+def test_only_the_models_name_changes_for_an_alias():
+    body = b'{ "model" : "a" ,"n": 1.0, "messages":[{"model":"a"}]}'
+
+    changed = upstream_body(body, read_head(body), model="org/b", ask_usage=False, output_limit=None)
+
+    assert b'{ "model" : "org/b" ,"n": 1.0, "messages":[{"model":"a"}]}' == changed
+
+
+def test_control_is_stripped_and_usage_is_asked_for():
+    body = b'{"model":"a","predawn":{"cache":false},"stream":true,"stream_options":{"x": 1}}'
+
+    changed = upstream_body(body, read_head(body), model="a", ask_usage=True, output_limit=None)
+
+    assert b'{"model":"a","stream":true,"stream_options":{"x": 1,"include_usage":true}}' == changed
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+def test_a_limit_is_lowered_where_it_stands_and_never_added(name):
+    body = json.dumps({"model": "a", name: 900}).encode()
+
+    changed = json.loads(upstream_body(body, read_head(body), model="a", ask_usage=False, output_limit=100))
+
+    assert {"model": "a", name: 100} == changed
+
+
+def test_no_limit_is_added_where_the_client_gave_none():
+    body = b'{"model":"a"}'
+
+    assert body == upstream_body(body, read_head(body), model="a", ask_usage=False, output_limit=100)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}, (9, 3, 4, 0)),
+        ({"input_tokens": 9, "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}}, (9, 0, 4, 2)),
+        ({"input_tokens": 2, "output_tokens": 4, "cache_read_input_tokens": 7}, (9, 7, 4, 0)),
+    ],
+)
+def test_usage_is_read_in_each_dialect(usage, expected):
+    found = usage_of_body(json.dumps({"usage": usage}).encode())
+
+    assert expected == (found.prompt, found.cached, found.output, found.reasoning)
+
+
+def test_usage_is_found_in_a_tail_that_begins_within_an_event():
+    tail = b'ices":[]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":6}}\n\ndata: [DONE]\n\n'
+
+    assert (5, 6) == (usage_of_tail(tail).prompt, usage_of_tail(tail).output)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"usage"', b'{"usage": 5}', b'{"usage": {"prompt_tokens": "x"}}', b'{"usage":'])
+def test_nonsense_has_no_usage(body):
+    assert usage_of_body(body) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (b'data: {"choices": [], "usage": {"prompt_tokens": 1}}\n\n', True),
+        (b'data: {"choices":[{"delta":{}}],"usage":{"prompt_tokens":1}}\n\n', False),
+        (b'data: {"choices":[],"usage":null}\n\n', False),
+        (b"data: [DONE]\n\n", False),
+    ],
+)
+def test_only_the_chunk_with_nothing_but_usage_is_hidden(event, expected):
+    assert expected == is_usage_only(event)
+
+
+@pytest.mark.parametrize(
+    ("tail", "route", "expected"),
+    [
+        (b"data: {}\n\ndata: [DONE]\n\n", "chat", True),
+        (b'data: {"choices":[]}\n\n', "chat", False),
+        (b'data: {"error": {"message": "x"}}\n\n', "chat", True),
+        (b"event: message_stop\ndata: {}\n\n", "messages", True),
+        (b"event: ping\ndata: {}\n\n", "messages", False),
+        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', "responses", True),
+        (b"anything", "raw", True),
+    ],
+)
+def test_a_stream_has_ended_only_with_its_mark(tail, route, expected):
+    assert expected == has_ended(tail, route)

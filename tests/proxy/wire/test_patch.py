@@ -1,0 +1,61 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predawn.proxy.wire.patch import members, patch, splice
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=6)
+STYLES = st.sampled_from([{}, {"indent": 2}, {"separators": (",", ":")}, {"ensure_ascii": False}])
+
+
+@given(OBJECTS, STYLES)
+def test_members_point_at_each_value(value, style):
+    text = json.dumps(value, **style).encode()
+
+    found = {m.key: json.loads(text[m.value_start : m.value_end]) for m in members(text)}
+
+    assert value == found
+
+
+@given(OBJECTS, STYLES, OBJECTS, st.sets(st.text(max_size=5)))
+def test_splice_sets_and_drops_members_and_nothing_else(value, style, put, drop):
+    drop -= put.keys()
+    text = json.dumps(value, **style).encode()
+
+    changed = splice(text, {key: json.dumps(item).encode() for key, item in put.items()}, drop)
+
+    assert {**{k: v for k, v in value.items() if k not in drop}, **put} == json.loads(changed)
+
+
+@given(OBJECTS, STYLES)
+def test_splice_with_nothing_to_do_keeps_every_byte(value, style):
+    text = json.dumps(value, **style).encode()
+
+    assert text == splice(text, {}, ())
+
+
+@given(VALUES, VALUES, STYLES)
+def test_patch_gives_the_new_value_whatever_changed(old, new, style):
+    text = json.dumps(old, **style).encode()
+
+    assert json.loads(patch(text, old, new)) == new
+
+
+def test_patch_keeps_the_bytes_of_what_did_not_change():
+    text = b'{ "big": 1.000000000000000000001, "list": [1.50, "\\u00e9", {"a" : 1}], "model": "x" }'
+    old = json.loads(text)
+    new = {**old, "list": [*old["list"][:2], {"a": 2}]}
+
+    assert (
+        b'{ "big": 1.000000000000000000001, "list": [1.50,"\\u00e9",{"a" : 2}], "model": "x" }' == patch(text, old, new)
+    )
+
+
+def test_a_change_of_type_is_a_change():
+    assert b'{"a": true, "b": 1.0}' == patch(b'{"a": 1, "b": 1}', {"a": 1, "b": 1}, {"a": True, "b": 1.0})
