@@ -131,6 +131,8 @@ class Sender:
             tries += used
             if isinstance(last, Reply) and not _retryable(last):
                 return last
+            if isinstance(last, UpstreamError) and not last.sent_nothing:
+                break
         if last is None:
             raise _not_spoken(exchange)
         if isinstance(last, UpstreamError):
@@ -221,8 +223,9 @@ def _choose(targets: list[Target], failed: set[int]) -> Target | None:
 
 
 def _retryable(result: Reply | UpstreamError) -> bool:
+    """True if the same upstream may answer next time: what timed out or spoke nonsense is left to a fallback."""
     if isinstance(result, UpstreamError):
-        return result.sent_nothing
+        return result.sent_nothing and result.reason in ("connect", "truncated")
     return result.status in RETRYABLE or result.status >= 500
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from predawn.plugins import Chunk, Exchange
 from predawn.proxy.exchange import RouteName
-from predawn.proxy.wire.text import Lane, texts
+from predawn.proxy.wire.transcript import Transcript
 
 STATE = "record.content"
 _encode = msgspec.json.Encoder().encode
@@ -16,65 +16,35 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Content:
-    """Collects the texts of one answer, lane by lane; as a chunk filter it lets everything pass."""
+    """Collects the texts of one answer; as a chunk filter it lets everything pass."""
 
-    __slots__ = ("_limit", "_reply", "_request", "_route", "_size", "_whole")
+    __slots__ = ("_limit", "_reply", "_request")
 
     def __init__(self, route: RouteName, limit: int) -> None:
-        self._route: RouteName = route
         self._limit = limit
-        self._size = 0
+        self._reply = Transcript(route, limit)
         self._request: bytes | None = None
-        self._reply: dict[Lane, list[str]] = {}
-        self._whole = True
 
     def __call__(self, chunk: Chunk) -> Chunk:
         data = chunk.data
         if data is not None:
-            for span in texts(data, self._route):
-                self._add(span.lane, span.text, whole=span.whole)
+            self._reply.read(data)
         return chunk
-
-    def _add(self, lane: Lane, text: str, *, whole: bool) -> None:
-        pieces = self._reply.setdefault(lane, [])
-        if whole:
-            self._size -= sum(map(len, pieces))
-            pieces.clear()
-        room = self._limit - self._size
-        if len(text) > room:
-            self._whole = False
-            text = text[: max(room, 0)]
-        self._size += len(text)
-        pieces.append(text)
 
     def close(self, exchange: Exchange) -> None:
         """Take the request as plugins left it, and let the exchange go."""
-        body = exchange.body
-        if exchange.edited:
-            body = _encode(dict(exchange.request))
-        if len(body) <= self._limit:
-            self._request = body
-        else:
-            self._whole = False
+        body = _encode(dict(exchange.request)) if exchange.edited else exchange.body
+        self._request = body if len(body) <= self._limit else None
 
     def encoded(self) -> str:
         """The JSON text of the column `content`."""
-        return _encode(
-            {
-                "complete": self._whole,
-                "request": self._decoded_request(),
-                "reply": [
-                    {"group": lane.group, "kind": lane.kind, "part": lane.part, "text": "".join(pieces)}
-                    for lane, pieces in self._reply.items()
-                ],
-            }
-        ).decode()
+        complete = self._reply.complete and self._request is not None
+        content = {"complete": complete, "request": self._decoded_request(), "reply": self._reply.lanes}
+        return _encode(content).decode()
 
     def _decoded_request(self) -> Any:
-        if self._request is None:
-            return None
         try:
-            request = _decode(self._request)
+            request = _decode(self._request or b"null")
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         if isinstance(request, dict):

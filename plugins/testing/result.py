@@ -76,7 +76,9 @@ class RunResult:
         if not self.streamed:
             decoded = _decode(self.raw)
             return decoded if isinstance(decoded, dict) else {}
-        return fold([data for chunk in self.chunks if (data := chunk.data) is not None], self.route)
+        events = [data for chunk in self.chunks if (data := chunk.data) is not None]
+        said = [data for data in events if "error" not in data]
+        return fold(said or events, self.route) if events else {}
 
     @property
     def error(self) -> dict[str, Any] | None:
@@ -105,8 +107,6 @@ class RunResult:
     def texts(self) -> list[str]:
         """What was said, choice by choice; of a stream, as far as it came."""
         if self.route in ("chat", "completions"):
-            if self.streamed and not any(chunk.data and "choices" in chunk.data for chunk in self.chunks):
-                return []
             return [_said(choice) for choice in self.body.get("choices") or ()]
         return [_piecewise(self.chunks) if self.streamed else _in_blocks(self.body)]
 

@@ -22,6 +22,7 @@ from predawn.proxy.wire.sse import split_events
 
 PIECE_BYTES = 256 << 10
 LARGE_BODY_BYTES = 1 << 20
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AUTO_HEADERS = ("User-Agent", "Content-Type", "Accept")
 
 
@@ -98,6 +99,9 @@ class OpenAIUpstream:
         finally:
             if not handed_over and response is not None:
                 response.close()
+        if response.status in REDIRECTS:
+            response.close()
+            raise UpstreamError(self.name, "protocol", f"it answered {response.status}, and redirects are not followed")
         split = split_events if response.content_type == "text/event-stream" else whole_body
         return Reply(response.status, to_client(response.headers), source=source, split=split)
 

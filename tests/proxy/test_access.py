@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, precondition, rule
-from hypothesis.stateful import Bundle
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from predawn.plugins.testing.clock import ManualClock
@@ -595,5 +594,3 @@ class Budget(RuleBasedStateMachine):
 
 TestBudget = Budget.TestCase
 TestBudget.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
-
-

@@ -1,8 +1,11 @@
 import logging
+import os
+import secrets
 
 import pytest
 
 from predawn.plugins.testing.clock import ManualClock
+from predawn.proxy.clock import SystemClock
 from predawn.proxy.rates import PAUSE_S, Rates
 from predawn.proxy.store_errors import StoreError
 
@@ -68,9 +71,26 @@ async def test_a_redis_that_is_away_refuses_nobody_and_is_left_alone_for_a_while
     assert "sesame" not in caplog.text
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://me:sesame@host", "memcached://host", "redis://:sesame@host:port/x"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://me:sesame@host", "memcached://host", "redis://:sesame@host:port/x"]
+)
 def test_a_url_that_is_not_redis_is_refused_without_repeating_it(url: str, clock: ManualClock):
     with pytest.raises(StoreError, match=r"access\.limits_url: ") as caught:
         Rates.open(url, clock)
 
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.skipif("PREDAWN_TEST_REDIS" not in os.environ, reason="PREDAWN_TEST_REDIS is not set")
+async def test_servers_share_the_windows_of_a_redis():
+    pytest.importorskip("redis")
+    url, key = os.environ["PREDAWN_TEST_REDIS"], secrets.token_hex(8)
+    one, other = Rates.open(url, SystemClock()), Rates.open(url, SystemClock())
+    taken = [await rates.take("tokens", key, 30, 10) for rates in (one, other, one, other)]
+    left = await other.look("tokens", key, 30)
+    await one.aclose()
+    await other.aclose()
+
+    assert taken == [True, True, True, False]
+    assert left.remaining == 0
+    assert 0 < left.reset_s <= 60

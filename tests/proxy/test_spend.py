@@ -210,7 +210,9 @@ def test_tenants_never_see_each_others_usage(bookings: list[tuple[str, str, int,
             tenant: {row.key_id: row.usage.spend_nano_usd for row in await read_usage(store, tenant=tenant)}
             for tenant in expected
         }
-        owners = {row.tenant for tenant in expected for row in await read_usage(store, tenant=tenant) if row.tenant != tenant}
+        owners = {
+            row.tenant for tenant in expected for row in await read_usage(store, tenant=tenant) if row.tenant != tenant
+        }
         await store.aclose()
 
         assert seen == expected

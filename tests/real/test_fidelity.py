@@ -68,7 +68,9 @@ REFUSED = {
 
 @pytest.fixture
 async def session():
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as made:
+    # The model's server hangs up after each stream without saying so: a kept connection would fail now and then.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as made:
         yield made
 
 

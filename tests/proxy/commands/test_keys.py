@@ -67,9 +67,7 @@ def test_the_list_shows_limits_and_states(predawn: Callable[..., int], capsys: p
     assert "active  models tiny, until 3000-01-01 00:00 UTC\n" in out
 
 
-def test_a_revoked_key_is_listed_as_such(
-    predawn: Callable[..., int], state: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_revoked_key_is_listed_as_such(predawn: Callable[..., int], state: Path, capsys: pytest.CaptureFixture[str]):
     predawn("create", "Ann")
     ident = str(rows(state)[0][0])
     statuses = [predawn("revoke", ident), predawn("revoke", ident), predawn("revoke", "key_0")]
@@ -129,7 +127,9 @@ def test_the_settings_file_names_the_state(
     assert "no client needs it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [None, "stat: x", "state: postgresql://127.0.0.1:1/x\naccess: {secret: 0123456789abcdef}"])
+@pytest.mark.parametrize(
+    "content", [None, "stat: x", "state: postgresql://127.0.0.1:1/x\naccess: {secret: 0123456789abcdef}"]
+)
 def test_settings_and_states_that_do_not_work_are_one_message(
     content: str | None, predawn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

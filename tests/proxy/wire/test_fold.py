@@ -18,7 +18,11 @@ BODY = {
     "system_fingerprint": "fp",
     "unknown": {"kept": [1.5]},
     "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": CALLS}, "finish_reason": "tool_calls"},
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": None, "tool_calls": CALLS},
+            "finish_reason": "tool_calls",
+        },
         {"index": 1, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"},
     ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
@@ -26,7 +30,11 @@ BODY = {
 
 
 def delta(index=0, finish=None, **parts):
-    return {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": index, "delta": parts, "finish_reason": finish}]}
+    return {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "choices": [{"index": index, "delta": parts, "finish_reason": finish}],
+    }
 
 
 def test_pieces_of_text_reasoning_and_arguments_are_joined():
@@ -57,7 +65,12 @@ def test_pieces_of_text_reasoning_and_arguments_are_joined():
 
 
 def test_choices_keep_apart_and_in_order():
-    events = [delta(1, content="b"), delta(0, content="a"), delta(1, content="B", finish="stop"), delta(0, finish="stop")]
+    events = [
+        delta(1, content="b"),
+        delta(0, content="a"),
+        delta(1, content="B", finish="stop"),
+        delta(0, finish="stop"),
+    ]
 
     contents = [choice["message"]["content"] for choice in fold(events, "chat")["choices"]]
 
@@ -109,19 +122,29 @@ def test_a_changed_body_changes_only_there():
 
 
 def test_a_responses_stream_folds_into_its_last_response():
-    events = [{"type": "response.created", "response": {"status": "in_progress"}}, {"type": "response.completed", "response": {"status": "completed"}}]
+    events = [
+        {"type": "response.created", "response": {"status": "in_progress"}},
+        {"type": "response.completed", "response": {"status": "completed"}},
+    ]
 
     assert {"status": "completed"} == fold(events, "responses")
 
 
 def test_a_messages_stream_folds_into_a_message():
     events = [
-        {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {
+            "type": "message_start",
+            "message": {"id": "m", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}},
+        },
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "he"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "y"}},
         {"type": "content_block_stop", "index": 0},
-        {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}},
+        {
+            "type": "content_block_start",
+            "index": 1,
+            "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+        },
         {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a":'}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "1}"}},
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},

@@ -100,7 +100,9 @@ def test_usage_is_found_in_a_tail_that_begins_within_an_event():
     assert (5, 6) == (usage_of_tail(tail).prompt, usage_of_tail(tail).output)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'"usage"', b'{"usage": 5}', b'{"usage": {"prompt_tokens": "x"}}', b'{"usage":'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'"usage"', b'{"usage": 5}', b'{"usage": {"prompt_tokens": "x"}}', b'{"usage":']
+)
 def test_nonsense_has_no_usage(body):
     assert usage_of_body(body) is None
 

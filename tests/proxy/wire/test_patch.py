@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from predawn.proxy.wire.patch import members, patch, splice
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
@@ -52,8 +56,8 @@ def test_patch_keeps_the_bytes_of_what_did_not_change():
     old = json.loads(text)
     new = {**old, "list": [*old["list"][:2], {"a": 2}]}
 
-    assert (
-        b'{ "big": 1.000000000000000000001, "list": [1.50,"\\u00e9",{"a" : 2}], "model": "x" }' == patch(text, old, new)
+    assert b'{ "big": 1.000000000000000000001, "list": [1.50,"\\u00e9",{"a" : 2}], "model": "x" }' == patch(
+        text, old, new
     )
 
 

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from predawn.proxy.wire.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLargeError, event_chunk, split_events
 
-LINES = st.lists(st.sampled_from([b"data: {}", b"data: [DONE]", b"event: x", b": note", b"id: 7", b"data:a"]), min_size=1)
+LINES = st.lists(
+    st.sampled_from([b"data: {}", b"data: [DONE]", b"event: x", b": note", b"id: 7", b"data:a"]), min_size=1
+)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 

@@ -92,7 +92,10 @@ def test_a_completion_chunk_has_a_lane_per_choice():
             ((0, "output_text", 0), "ab", "text", True),
         ),
         (
-            {"object": "response", "output": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]}]},
+            {
+                "object": "response",
+                "output": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]}],
+            },
             ((0, "reasoning_summary_text", 0), "s", "text", True),
         ),
     ],
@@ -171,7 +174,11 @@ def test_a_continuation_adds_to_the_same_lane_and_ends_nothing(data, route):
 @pytest.mark.parametrize(
     ("request_", "route", "expected"),
     [
-        ({"messages": [{"role": "user", "content": "a"}, {"content": [{"type": "text", "text": "b"}]}]}, "chat", ["a", "b"]),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"content": [{"type": "text", "text": "b"}]}]},
+            "chat",
+            ["a", "b"],
+        ),
         ({"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]}, "chat", ["{}"]),
         ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}]}, "chat", []),
         ({"prompt": ["a", "b"], "suffix": "c"}, "completions", ["a", "b", "c"]),

@@ -4,6 +4,8 @@ from predawn_shout import ShoutPlugin
 
 async def test_answers_are_shouted() -> None:
     for stream in (False, True):
-        result = await run_plugin(ShoutPlugin, "How are you?", upstream="fine, thanks", stream=stream, marks=2)
+        result = await run_plugin(
+            ShoutPlugin, "How are you?", upstream="fine, thanks", settings={"marks": 2}, stream=stream
+        )
 
         assert result.text == "FINE, THANKS!!"
