@@ -33,6 +33,7 @@ from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.errors import error_body, error_event, from_upstream, plugin_failed
 from predawn.proxy.wire.openai import has_ended, usage_of_body
+from predawn.proxy.wire.sse import EventTooLargeError
 
 if TYPE_CHECKING:
     from predawn.proxy.access import Access, Identity
@@ -115,6 +116,10 @@ class Conversation:
                 self._tools.metrics.upstream_error(exc.upstream, exc.reason)
             outcome: Outcome = "truncated" if exc.reason in ("truncated", "timeout_idle") else "upstream_error"
             return self._refuse(from_upstream(exc, retried=exc.retried), outcome)
+        except EventTooLargeError as exc:
+            error = UpstreamError(exchange.upstream, "protocol", str(exc), sent_nothing=False)
+            self._tools.metrics.upstream_error(error.upstream, error.reason)
+            return self._refuse(from_upstream(error, retried=False), "upstream_error")
         except (ConnectionError, asyncio.CancelledError) as exc:
             if self._interruption is not None:
                 return self._refuse(self._interruption, "truncated")

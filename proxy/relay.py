@@ -214,7 +214,13 @@ async def _pump_tapped(
         if not attention.done():
             attention.set_result(None)
 
+    is_reading = is_paused = False
+
     def on_data() -> None:
+        nonlocal is_reading, is_paused
+        if is_reading:
+            return  # reading resumed the parser, which called here again; the loop below takes what it brought
+        is_reading = True
         try:
             while data := source.read_nowait():
                 meter.saw(data)
@@ -225,8 +231,11 @@ async def _pump_tapped(
             if not attention.done():
                 attention.set_exception(exc)
             return
+        finally:
+            is_reading = False
         if sink.is_full:
             source.pause()
+            is_paused = True
             call_for_attention()
         elif source.at_end or source.error is not None:
             call_for_attention()
@@ -241,9 +250,10 @@ async def _pump_tapped(
                 raise source.error
             await attention
             attention = loop.create_future()
-            if sink.is_full:
+            if is_paused:
                 await sink.drain()
                 meter.last_at = perf_counter()  # the pause was the client's, not the upstream's
+                is_paused = False
                 source.resume()
                 on_data()
             elif watch.expired:

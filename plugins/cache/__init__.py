@@ -10,7 +10,7 @@ from pydantic import Field
 from predawn.plugins import CallNext, Chunk, Exchange, Plugin, PluginSettings, Reply, RequestError, hookimpl
 from predawn.plugins.cache.answers import Answer, Answers, Piece
 from predawn.plugins.cache.complete import Completeness
-from predawn.plugins.cache.key import has_effects, is_deterministic, key_of
+from predawn.plugins.cache.key import has_effects, is_deterministic, is_unambiguous, key_of
 from predawn.proxy.clock import Clock, SystemClock
 from predawn.proxy.exchange import RouteName
 from predawn.proxy.wire.fold import BodyChunk
@@ -70,7 +70,7 @@ class CachePlugin(Plugin[CacheSettings]):
             if answer is not None:
                 return _again(exchange, answer, self._clock.monotonic())
         reply = await call_next(exchange)
-        if reply.status != 200:
+        if reply.status != 200 or not is_unambiguous(exchange.body):
             return reply
         exchange.decide("cache", "miss" if wish == "yes" else "refresh")
         return _marked(reply, self._keeping(exchange, reply, key))

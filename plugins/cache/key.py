@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
@@ -60,3 +61,19 @@ def is_deterministic(request: Mapping[str, Any], route: str) -> bool:
 def has_effects(request: Mapping[str, Any]) -> bool:
     """True where a provider does more than answer: keeps the answer for later, or goes on in the background."""
     return bool(request.get("background")) or request.get("store") is True or request.get("conversation") is not None
+
+
+def is_unambiguous(body: bytes) -> bool:
+    """False where an object names a member twice: the upstream might read another request than the key was made of."""
+    try:
+        json.loads(body, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is named twice")
+    return members

@@ -76,8 +76,8 @@ def like(shape: Any, rows: list[dict[str, Any]]) -> Any:
     """Rows in the shape in which they came: a list, or columns."""
     if not isinstance(shape, dict):
         return rows
-    return {key: [row["token" if key == "tokens" else key] for row in rows if _has(row, key)] for key in shape}
-
-
-def _has(row: dict[str, Any], key: str) -> bool:
-    return ("token" if key == "tokens" else key) in row
+    names = {key: "token" if key == "tokens" else key for key in shape}
+    return {
+        key: [row[names[key]] for row in rows if names[key] in row] if isinstance(values, list) else values
+        for key, values in shape.items()
+    }

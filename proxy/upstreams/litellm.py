@@ -85,6 +85,7 @@ ENVIRONMENT = {
     "LITELLM_MODE": "PRODUCTION",  # else it loads a .env file
     "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",  # else clients choose what this server downloads
 }
+CALLBACKS = ("input_callback", "success_callback", "failure_callback", "_async_success_callback", "callbacks")
 REHEARSAL: dict[str, Any] = {
     "model": "anthropic/none",
     "messages": [{"role": "user", "content": "?"}],
@@ -181,7 +182,7 @@ class LiteLLMUpstream:
 
     async def _whole(self, call: Call, wire: Wire, route: RouteName) -> Reply:
         function = self._litellm.acompletion if route == "chat" else self._litellm.aembedding
-        with _unlogged():
+        with _unlogged(self._litellm):
             answer = await function(**call.arguments)
         return json_reply(200, wire.headers, clean_body(answer.model_dump(mode="json", warnings=False)))
 
@@ -191,7 +192,7 @@ class LiteLLMUpstream:
         source: LiteLLMStream | None = None
         try:
             async with asyncio.timeout(timeouts.first_byte_s):
-                with _unlogged():
+                with _unlogged(self._litellm):
                     answer = await self._litellm.acompletion(**call.arguments, **_streaming(call.usage))
                 _mute(answer)
                 source = LiteLLMStream(
@@ -231,6 +232,8 @@ class LiteLLMUpstream:
             "client": self._http if owned else None,
             "extra_body": None if owned else extra or None,
         }
+        if request.route == "chat":
+            fixed["_skip_mcp_handler"] = True  # else tools make it import, and perhaps act as, an MCP client
         members = {name: body[name] for name in known & body.keys()}
         arguments = {**self.settings.options, **members}
         arguments.update({name: value for name, value in fixed.items() if value is not None})
@@ -277,6 +280,9 @@ def _load(upstream: str) -> Any:
     """Import LiteLLM with everything off that is not translation."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if "LITELLM_LOG" not in os.environ:
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors quote prompts
     try:
         litellm: Any = importlib.import_module("litellm")
     except ModuleNotFoundError as exc:
@@ -287,9 +293,6 @@ def _load(upstream: str) -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize  # a hundred equal chunks are an answer, not a fault
-    if "LITELLM_LOG" not in os.environ:
-        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors quote prompts
     # Most of the first call's 0.4 s is spent on tokenizers and imports; it is spent here instead.
     litellm.completion(**REHEARSAL)
     return litellm
@@ -306,8 +309,10 @@ def _failures(litellm: Any) -> Failures:
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def _unlogged(litellm: Any) -> Iterator[None]:
     """Tell LiteLLM that the call is one of its own: it then starts no logging worker and calls back nobody."""
+    for name in CALLBACKS:
+        getattr(litellm, name, []).clear()  # parts of it register themselves when they are imported
     try:
         internal: Any = importlib.import_module("litellm._internal_context").is_internal_call
     except (ModuleNotFoundError, AttributeError):

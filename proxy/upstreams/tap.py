@@ -24,16 +24,11 @@ class TapConnection(ResponseHandler):
     """One connection to an upstream; `tap` is called after every read and when the connection is lost."""
 
     tap: Callable[[], None] | None = None
-    _telling = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.tap is not None and not self._telling:  # reading may resume the parser, which calls here again
-            self._telling = True
-            try:
-                self.tap()
-            finally:
-                self._telling = False
+        if self.tap is not None:
+            self.tap()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         tap = self.tap

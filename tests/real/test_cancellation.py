@@ -1,14 +1,11 @@
 """A client that goes away frees the model at once."""
 
-import asyncio
-
-import aiohttp
 import openai
 import pytest
-from tests.real.requests_made import MODEL
+from tests.real.requests_made import MODEL, chat
 
 pytestmark = pytest.mark.real
-# Left alone this would write for ten seconds; the marker in it tells that it was cut off by us, not by its end.
+# Left alone this would go on for ten seconds.
 ENDLESS = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Count upwards from one."}],
@@ -34,20 +31,26 @@ def test_closing_a_stream_stops_the_model(accounted, busy_slots, eventually, led
     assert record["ledger"]["estimated"]
 
 
-async def test_closing_while_waiting_stops_the_model(plain, busy_slots, eventually):
-    async with aiohttp.ClientSession() as session:
-        asked = asyncio.ensure_future(session.post(f"{plain.base_url}/chat/completions", json=ENDLESS))
-        while not await asyncio.to_thread(busy_slots):
-            await asyncio.sleep(0.02)
-        asked.cancel()
-        await asyncio.wait([asked])
-    await asyncio.to_thread(eventually, lambda: busy_slots() == 0, 3)
+def test_closing_a_stream_lets_others_go_on(accounted, busy_slots, eventually):
+    closed = accounted.chat.completions.create(**ENDLESS, stream=True)
+    kept = accounted.chat.completions.create(**chat(max_tokens=24), stream=True)
+    next(iter(closed))
+    next(iter(kept))
+    closed.close()
+    rest = list(kept)
 
-    assert asked.cancelled()
-
-
-def test_a_client_that_runs_out_of_patience_stops_the_model(client, busy_slots, eventually):
-    with pytest.raises(openai.APITimeoutError):
-        client.with_options(timeout=0.5).chat.completions.create(**ENDLESS)
-
+    assert rest[-1].choices[0].finish_reason in {"stop", "length"}
     eventually(lambda: busy_slots() == 0, seconds=3)
+
+
+def test_a_client_that_loses_patience_is_on_record_at_once(accounted, busy_slots, eventually, ledger_of):
+    """This server finishes a whole answer even if nobody waits for it; Predawn does not wait with it."""
+    impatient = accounted.with_options(timeout=0.5)
+    with pytest.raises(openai.APITimeoutError):
+        impatient.chat.completions.create(**{**ENDLESS, "max_tokens": 300}, extra_headers={"x-request-id": "impatient"})
+    record = ledger_of("impatient")
+    still_writing = busy_slots()
+    eventually(lambda: busy_slots() == 0, seconds=30)
+
+    assert (record["outcome"], record["total_s"] < 1.5) == ("client_closed", True)
+    assert still_writing == 1

@@ -118,3 +118,11 @@ def test_an_unknown_model_is_refused_with_the_nearest_names(client):
         client.chat.completions.create(**chat(model=MODEL[:-1]))
 
     assert caught.value.code == "model_not_found"
+
+
+def test_connections_that_the_server_closed_are_not_used_again(client):
+    """It hangs up after each stream without announcing it."""
+    for _ in range(15):
+        list(client.chat.completions.create(**chat(max_tokens=1), stream=True))
+
+        assert client.chat.completions.create(**chat(max_tokens=1)).usage.completion_tokens == 1
