@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from multidict import CIMultiDict
 
-from predawn.proxy.accounting import BYTES_PER_TOKEN, Account
+from predawn.proxy.accounting import Account, estimated_prompt_tokens
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import HookError, Observers
 from predawn.proxy.exchange import ChunkFilter, Exchange, Outcome, Reply, RequestError
@@ -24,6 +24,7 @@ from predawn.proxy.relay import (
     StreamMeter,
     StreamSink,
     UsageHider,
+    WholeEvents,
     fold_chunks,
     pump_bytes,
     pump_chunks,
@@ -158,10 +159,10 @@ class Conversation:
     async def _reserve(self) -> None:
         exchange, model = self._exchange, self._model
         head = exchange.head
-        wanted = head.output_limit
+        wanted = head.output_limit or model.settings.max_output_tokens
         if wanted is not None and head.n is not None:
             wanted *= max(head.n, 1)
-        prompt = len(exchange.body) // BYTES_PER_TOKEN
+        prompt = estimated_prompt_tokens(exchange.body)
         self._lease = await self._access.reserve(self._identity, model.price, prompt, wanted)
 
     async def _stream(self, reply: Reply, filters: Sequence[ChunkFilter]) -> web.StreamResponse:
@@ -173,8 +174,8 @@ class Conversation:
             headers[name] = value
         await sink.open(reply.status, headers)
         if reply.is_raw and not filters and reply.source is not None:
-            hider = UsageHider() if exchange.hides_usage else None
-            await pump_bytes(reply.source, sink, meter, hider, exchange.upstream)
+            gate = UsageHider() if exchange.hides_usage else WholeEvents()
+            await pump_bytes(reply.source, sink, meter, gate, exchange.upstream)
         else:
             await pump_chunks(reply, sink, meter, filters, exchange.route, hides_usage=exchange.hides_usage)
         self._account.upstream_done_at = perf_counter()
@@ -196,7 +197,10 @@ class Conversation:
         self._account.usage = usage_of_body(body)
         sink.quiet()
         if sink.opened:  # comments have been sent: what comes now can only be an event
-            sink.write(b"data: " + body.replace(b"\n", b" ") + b"\n\n")
+            event = b"data: " + body.replace(b"\n", b" ") + b"\n\n"
+            if not reply.ok:
+                return sink.break_off(b"event: error\n" + event if exchange.route in NAMED_EVENTS else event)
+            sink.write(event)
             return await sink.finish()
         headers.extend(self._own_headers())
         return web.Response(body=body, status=reply.status, headers=headers)

@@ -48,7 +48,8 @@ class PluginError(Exception):
 class HookMeters(Protocol):
     """Where hook calls are counted."""
 
-    def took(self, seconds: float) -> None: ...
+    @property
+    def took(self) -> Callable[[float], None]: ...
 
     def failed(self, reason: str) -> None: ...
 

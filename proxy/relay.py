@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
+from typing import Protocol
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -25,6 +26,9 @@ HIGH_WATER = 256 << 10
 """Bytes that may wait for a slow client before the upstream is no longer read."""
 TAIL_BYTES = 8 << 10
 """Bytes kept of a stream's end; the usage and the end mark stand there."""
+HELD_BYTES = 64 << 10
+"""Bytes of an unfinished event that wait for its end; of a longer one they are sent as they come."""
+BLANK = (b"\n\n", b"\n\r\n", b"\r\r")
 MAX_BODY_BYTES = 512 << 20
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -170,6 +174,18 @@ class StreamSink:
         return self._response
 
 
+class EventGate(Protocol):
+    """What stands between the upstream's bytes and the client's."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may go on now."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was held back, once the stream has ended well."""
+        ...
+
+
 class UsageHider:
     """Takes the usage chunk out of a stream whose client did not ask for it."""
 
@@ -185,26 +201,53 @@ class UsageHider:
         return self._splitter.rest()
 
 
+class WholeEvents:
+    """Lets bytes through up to the last blank line, so that a stream that is cut off ends between two events.
+
+    After half an event nothing could be said any more: the error event would be read as the rest of its line.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        held = self._held
+        if not held and data.endswith(b"\n\n"):  # whole events are the common case
+            return data
+        held += data
+        end = max((at + len(blank) for blank in BLANK if (at := held.rfind(blank)) >= 0), default=0)
+        if not end and len(held) > HELD_BYTES:
+            end = len(held)
+        whole = bytes(held[:end])
+        del held[:end]
+        return whole
+
+    def rest(self) -> bytes:
+        return bytes(self._held)
+
+
 async def pump_bytes(
-    source: ByteSource, sink: StreamSink, meter: StreamMeter, hider: UsageHider | None, upstream: str
+    source: ByteSource, sink: StreamSink, meter: StreamMeter, gate: EventGate | None, upstream: str
 ) -> None:
     """Relay a body as bytes until its end. Raises `UpstreamError` if it is lost on the way."""
     if (listener := tapped(source)) is not None:
-        await _pump_tapped(listener, sink, meter, hider, upstream)
+        await _pump_tapped(listener, sink, meter, gate, upstream)
     else:
         async for data in source:
             meter.saw(data)
-            shown = hider.feed(data) if hider is not None else data
+            shown = gate.feed(data) if gate is not None else data
             if shown:
                 sink.write(shown)
                 if sink.is_full:
                     await sink.drain()
-    if hider is not None and (rest := hider.rest()):
+    if gate is not None and (rest := gate.rest()):
         sink.write(rest)
 
 
 async def _pump_tapped(
-    source: TappedSource, sink: StreamSink, meter: StreamMeter, hider: UsageHider | None, upstream: str
+    source: TappedSource, sink: StreamSink, meter: StreamMeter, gate: EventGate | None, upstream: str
 ) -> None:
     """Relay from the read callback; this task wakes only for the end, an error, or a full buffer."""
     loop = asyncio.get_running_loop()
@@ -224,7 +267,7 @@ async def _pump_tapped(
         try:
             while data := source.read_nowait():
                 meter.saw(data)
-                shown = hider.feed(data) if hider is not None else data
+                shown = gate.feed(data) if gate is not None else data
                 if shown:
                     sink.write(shown)
         except (ConnectionError, UpstreamError, ValueError) as exc:

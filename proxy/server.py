@@ -72,12 +72,12 @@ class Server:
             previous = self.app.generation
             try:
                 settings = load()
+                await self._shared.access.reload(settings)
                 made = await Generation.start(settings, self._shared, previous)
             except StartErrors as exc:
                 log.error("reload failed, the old settings stay in force:\n%s", exc)
                 self._shared.metrics.reloaded(ok=False)
                 return False
-            await self._shared.access.reload(settings)
             self._shared.metrics.prepare(settings)
             self.app.generation = made
             self._shared.metrics.reloaded(ok=True)

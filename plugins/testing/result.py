@@ -81,11 +81,10 @@ class RunResult:
         return fold(said or events, self.route) if events else {}
 
     @property
-    def error(self) -> dict[str, Any] | None:
-        """The error object of a refusal, or of the event that ended a stream."""
-        if not self.streamed:
-            return self.body.get("error")
-        return next((chunk.data["error"] for chunk in self.chunks if chunk.data and "error" in chunk.data), None)
+    def error(self) -> dict[str, Any]:
+        """The error object of a refusal, or of the event that ended a stream; empty where all went well."""
+        told = [chunk.data for chunk in self.chunks if chunk.data] if self.streamed else [self.body]
+        return next((data["error"] for data in told if isinstance(data.get("error"), dict)), {})
 
     @property
     def message(self) -> dict[str, Any]:
@@ -95,8 +94,9 @@ class RunResult:
         return message
 
     @property
-    def usage(self) -> dict[str, Any] | None:
-        return self.body.get("usage")
+    def usage(self) -> dict[str, Any]:
+        """The usage as the client was told it; empty if it was not."""
+        return self.body.get("usage") or {}
 
     @property
     def text(self) -> str:

@@ -84,7 +84,7 @@ class Watch:
     def _filter(self, plugin: str, function: Callable[[Chunk], Any], chunk: Chunk) -> Any:
         began = time.perf_counter()
         with Blame(self, plugin, "chunk_filter"):
-            result = function(chunk)
+            result: Any = function(chunk)
             if result is not None and not isinstance(result, Chunk):
                 result = list(result)
         self._took(plugin, "chunk_filter", time.perf_counter() - began)

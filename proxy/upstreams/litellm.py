@@ -35,42 +35,15 @@ if TYPE_CHECKING:
     from predawn.proxy.upstreams.provider_wire import ProviderTransport, Wire
 
 ROUTES: frozenset[RouteName] = frozenset({"chat", "embeddings"})
-CHAT_MEMBERS = frozenset(
-    [  # fmt: skip
-        "messages",
-        "functions",
-        "function_call",
-        "temperature",
-        "top_p",
-        "top_k",
-        "n",
-        "stop",
-        "max_tokens",
-        "max_completion_tokens",
-        "modalities",
-        "prediction",
-        "audio",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "user",
-        "response_format",
-        "seed",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "logprobs",
-        "top_logprobs",
-        "reasoning_effort",
-        "verbosity",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "prompt_cache_key",
-        "web_search_options",
-        "thinking",
-    ]
-)
+# fmt: off
+CHAT_MEMBERS = frozenset({
+    "messages", "functions", "function_call", "temperature", "top_p", "top_k", "n", "stop", "max_tokens",
+    "max_completion_tokens", "modalities", "prediction", "audio", "presence_penalty", "frequency_penalty",
+    "logit_bias", "user", "response_format", "seed", "tools", "tool_choice", "parallel_tool_calls", "logprobs",
+    "top_logprobs", "reasoning_effort", "verbosity", "safety_identifier", "service_tier", "store",
+    "prompt_cache_key", "web_search_options", "thinking",
+})
+# fmt: on
 EMBEDDING_MEMBERS = frozenset({"input", "dimensions", "encoding_format", "user"})
 WITHHELD = frozenset({"model", "stream", "stream_options", "metadata", "extra_body", "extra_headers", "extra_query"})
 """Members that are told in another way, or that LiteLLM would take for its own."""
@@ -163,7 +136,7 @@ class LiteLLMUpstream:
         except self._teller.failures.raised as exc:
             return self._teller.refusal(exc, 404)
         call = self._call(request, provider, body)
-        wire = Wire(call.extra)
+        wire = Wire(call.extra, _end_marks(provider, request.model))
         token = current_wire.set(wire)
         handed_over = False
         try:
@@ -265,6 +238,12 @@ async def _members(request: UpstreamRequest) -> dict[str, Any]:
         body = b"".join([piece async for piece in body])
     members = _decode(body) if body else dict(request.decoded())
     return members if isinstance(members, dict) else {}
+
+
+def _end_marks(provider: str, model: str) -> tuple[bytes, ...]:
+    """LiteLLM says `stop` of each chunk of Gemini's, so that only the wire tells a whole answer from a broken one."""
+    of_google = provider == "gemini" or (provider in ("vertex_ai", "vertex_ai_beta") and "gemini" in model)
+    return (b'"finishReason"', b'"blockReason"') if of_google else ()
 
 
 def _asks_usage(body: Mapping[str, Any]) -> bool:

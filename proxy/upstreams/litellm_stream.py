@@ -96,8 +96,11 @@ class LiteLLMStream:
 
     def _check_end(self) -> None:
         """LiteLLM ends a stream that broke off with a `stop` of its own; only what the provider said counts."""
+        if not self._needs_end:
+            return
+        wire = self._wire
         said = [getattr(self._stream, f"{kind}_finish_reason", True) for kind in ("received", "intermittent")]
-        if self._needs_end and not any(said):
+        if not (wire.marked if wire.end_marks else any(said)):
             raise NoEndError("the answer ended without a reason for its end")
 
     def _reported(self) -> bool:

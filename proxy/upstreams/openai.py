@@ -76,16 +76,10 @@ class OpenAIUpstream:
 
     async def send(self, request: UpstreamRequest) -> Reply:
         timeouts = self.settings.timeouts
-        response: aiohttp.ClientResponse | None = None
-        source: TapSource | None = None
-        handed_over = False
         try:
             async with asyncio.timeout(timeouts.first_byte_s):
                 response = await self._request(request)
-                source = TapSource(response, self.name, timeouts.idle_s)
-                if response.content_type == "text/event-stream":
-                    await source.first_byte()
-            handed_over = True
+                return await self._reply(response)
         except TimeoutError as exc:
             if isinstance(exc, aiohttp.ClientError):  # the connector's own timeout
                 message = f"no connection within {timeouts.connect_s:g} s"
@@ -96,14 +90,24 @@ class OpenAIUpstream:
             raise UpstreamError(self.name, "connect", f"cannot connect ({_told(exc)})") from exc
         except (aiohttp.ClientError, ValueError) as exc:
             raise UpstreamError(self.name, "protocol", f"not a valid HTTP answer ({_told(exc)})") from exc
+
+    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+        """The reply once its first bytes are there; the connection is closed if they do not come."""
+        is_handed_over = False
+        try:
+            if response.status in REDIRECTS:
+                message = f"it answered {response.status}, and redirects are not followed"
+                raise UpstreamError(self.name, "protocol", message)
+            source = TapSource(response, self.name, self.settings.timeouts.idle_s)
+            split = whole_body
+            if response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                split = split_events
+                await source.first_byte()
+            is_handed_over = True
+            return Reply(response.status, to_client(response.headers), source=source, split=split)
         finally:
-            if not handed_over and response is not None:
+            if not is_handed_over:
                 response.close()
-        if response.status in REDIRECTS:
-            response.close()
-            raise UpstreamError(self.name, "protocol", f"it answered {response.status}, and redirects are not followed")
-        split = split_events if response.content_type == "text/event-stream" else whole_body
-        return Reply(response.status, to_client(response.headers), source=source, split=split)
 
     async def _request(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
         if self._session is None:

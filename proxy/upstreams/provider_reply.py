@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from multidict import CIMultiDict
 
 from predawn.proxy.exchange import Reply
 from predawn.proxy.wire.fold import whole_body
@@ -87,7 +88,7 @@ def error_reply(error: ProviderError, headers: Mapping[str, str]) -> Reply:
     }
     reply = json_reply(error.status, headers, {"error": body})
     if error.retry_after is not None and "retry-after" not in reply.headers:
-        reply.headers = {**reply.headers, "retry-after": error.retry_after}
+        reply.headers = CIMultiDict({**reply.headers, "Retry-After": error.retry_after})
     return reply
 
 

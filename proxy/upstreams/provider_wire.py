@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64 << 10
 """How much of a body is kept to explain an error."""
+MARK_BYTES = 32
+"""No end mark is longer."""
 _NOT_RESENT = frozenset({"host", "accept-encoding", "connection", "content-length", "transfer-encoding"})
 _NOT_RETURNED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -35,11 +37,27 @@ current_wire: ContextVar[Wire] = ContextVar("predawn_provider_wire")
 class Wire:
     """What one call did on the network, independent of how LiteLLM tells it."""
 
-    __slots__ = ("_response", "closed", "complete", "extra", "failure", "head", "headers", "status")
+    __slots__ = (
+        "_response",
+        "_tail",
+        "closed",
+        "complete",
+        "end_marks",
+        "extra",
+        "failure",
+        "head",
+        "headers",
+        "marked",
+        "status",
+    )
 
-    def __init__(self, extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, extra: Mapping[str, Any] | None = None, end_marks: tuple[bytes, ...] = ()) -> None:
         self.extra: Mapping[str, Any] = extra or {}
         """Members of the request that LiteLLM does not know; the provider gets them as the client wrote them."""
+        self.end_marks = end_marks
+        """Bytes of which one is in every whole answer, for providers whose end LiteLLM does not tell."""
+        self.marked = False
+        """True once one of the `end_marks` was seen."""
         self.status = 0
         """Status of the provider's answer; 0 until there is one."""
         self.headers: Mapping[str, str] = {}
@@ -51,6 +69,7 @@ class Wire:
         """The first thing that went wrong; what follows is its consequence."""
         self.closed = False
         self._response: aiohttp.ClientResponse | None = None
+        self._tail = b""
 
     def fail(self, reason: Reason, message: str) -> None:
         if self.failure is None:
@@ -61,6 +80,14 @@ class Wire:
         self.head.clear()
         self.status = response.status
         self.headers = response.headers
+
+    def received(self, data: bytes) -> None:
+        if len(self.head) < HEAD_BYTES:
+            self.head += data[: HEAD_BYTES - len(self.head)]
+        if self.end_marks and not self.marked:
+            data = self._tail + data  # a mark may come in two pieces
+            self.marked = any(mark in data for mark in self.end_marks)
+            self._tail = data[-MARK_BYTES:]
 
     def close(self) -> None:
         """Abort the request if it is still going on; a connection whose answer was read is kept. Safe to call again."""
@@ -174,8 +201,7 @@ class _Body(httpx.AsyncByteStream):
         if not data:
             wire.complete = True
             raise StopAsyncIteration
-        if len(wire.head) < HEAD_BYTES:
-            wire.head += data[: HEAD_BYTES - len(wire.head)]
+        wire.received(data)
         return data
 
     async def aclose(self) -> None:

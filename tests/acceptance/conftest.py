@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import openai
 import pytest
 import uvloop
-from predawn.proxy import loading
 from tests.acceptance.house import CLIENT_KEY, House, house
+
+from predawn.proxy import loading
 
 TEST_PLUGINS = ("watch", "shout", "careless", "slow")
 

@@ -285,7 +285,9 @@ async def test_a_providers_error_arrives_as_it_was(
     client: openai.AsyncOpenAI, status: int, kind: type[openai.APIStatusError], stream: bool
 ) -> None:
     body = {"error": {"message": "as it is", "type": "odd_type", "param": "p", "code": "c", "extra": [1]}}
-    told = json.dumps({"status": status, "body": body, "headers": {"retry-after": "7", "x-ratelimit-limit-requests": "9"}})
+    told = json.dumps(
+        {"status": status, "body": body, "headers": {"retry-after": "7", "x-ratelimit-limit-requests": "9"}}
+    )
     with pytest.raises(kind) as caught:
         await client.chat.completions.create(
             model="m", messages=USER, stream=stream, extra_headers={**script(told), "x-request-id": "mine-1"}
@@ -350,7 +352,9 @@ async def test_control_stays_here(served: House, client: openai.AsyncOpenAI) -> 
 
 
 async def test_the_clients_key_never_goes_upstream(served: House) -> None:
-    async with connected(served, default_headers={"x-api-key": CLIENT_KEY, "api-key": CLIENT_KEY, "cookie": CLIENT_KEY}) as client:
+    async with connected(
+        served, default_headers={"x-api-key": CLIENT_KEY, "api-key": CLIENT_KEY, "cookie": CLIENT_KEY}
+    ) as client:
         await client.chat.completions.create(model="m", messages=USER)
     sent = served.upstream.requests[-1]
 

@@ -51,7 +51,9 @@ def this_machine() -> Machine:
             cpu = line.split(":", 1)[1].strip()
             break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return Machine(cpu, os.cpu_count() or 1, round(memory, 1), f"{platform.system()} {platform.release()}", os.getloadavg()[0])
+    return Machine(
+        cpu, os.cpu_count() or 1, round(memory, 1), f"{platform.system()} {platform.release()}", os.getloadavg()[0]
+    )
 
 
 def versions_of(*distributions: str) -> dict[str, str]:
@@ -107,7 +109,9 @@ class Evidence:
         lines = []
         for name, bar in self.bars.items():
             value = "—" if bar.value is None else f"{bar.value:.4g}"
-            lines.append(f"  {mark[bar.holds]:9} {name}: {value} (bar {bar.bar:.4g}{' ' + bar.unit if bar.unit else ''}) {bar.reason}".rstrip())
+            lines.append(
+                f"  {mark[bar.holds]:9} {name}: {value} (bar {bar.bar:.4g}{' ' + bar.unit if bar.unit else ''}) {bar.reason}".rstrip()
+            )
         return "\n".join(lines)
 
 

@@ -23,7 +23,9 @@ def compiled(source: Path) -> Path:
         return program
     compiler = shutil.which("gcc")
     if compiler is None:
-        raise NoCompilerError(f"gcc is needed to build {source.name}: install it (Debian: apt-get install gcc libc6-dev)")
+        raise NoCompilerError(
+            f"gcc is needed to build {source.name}: install it (Debian: apt-get install gcc libc6-dev)"
+        )
     program.parent.mkdir(parents=True, exist_ok=True)
     print(f"compiling {source.name} …", flush=True)
     subprocess.run([compiler, *FLAGS, "-o", str(program), str(source)], check=True)

@@ -109,19 +109,33 @@ def _signal(pids: Sequence[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def start(command: Sequence[str], *, core: int | None, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Running:
+def start(
+    command: Sequence[str],
+    *,
+    core: int | None,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Running:
     """Starts a program on one core (`core=None`: on any). The caller stops it."""
     pinned = [*command] if core is None else ["taskset", "-c", str(core), *command]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            pinned, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, cwd=cwd
+            pinned,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
         )
     return Running(process, log)
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], *, core: int | None, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+def running(
+    command: Sequence[str], *, core: int | None, log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Running]:
     """Like `start`, ended with the block."""
     program = start(command, core=core, log=log, env=env)
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from predawn.proxy.settings import Settings
 from predawn.proxy.upstreams.scripted import Answer, Counts, Script
 from predawn.proxy.upstreams.scripted.script import FAULTS, STYLES
@@ -79,7 +80,7 @@ def test_every_plugin_on_a_page_is_tested_there(page: str) -> None:
     code = "".join(text for _, text in blocks(DOCS / page, "python"))
     tested = set(re.findall(r"(?:run_plugin|workbench|= )\(?(\w+Plugin|Forgetful)\b", code))
 
-    assert set(re.findall(r"^class (\w+)\(Plugin", code, re.MULTILINE)) - tested == set()
+    assert set(re.findall(r"^class (\w+)\(Plugin[\[)]", code, re.MULTILINE)) - tested == set()
 
 
 def test_settings_and_projects_on_the_pages_are_valid() -> None:

@@ -268,7 +268,7 @@ async def test_equal_requests_at_once_each_ask_the_upstream():
     assert 1 == len({str(chunks) for _, chunks in answers})
 
 
-texts = st.text("ab\x00\"\\{}:,0", max_size=4)
+texts = st.text('ab\x00"\\{}:,0', max_size=4)
 requests = st.fixed_dictionaries({"content": texts, "tenant": texts, "model": texts, "namespace": texts})
 
 

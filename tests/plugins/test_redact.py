@@ -67,7 +67,9 @@ def pieces(text, source):
 
 
 prose = st.lists(
-    st.sampled_from([SECRET, "sk-abcdefghijklmnopqrstuv", "4111 1111 1111 1111", " ", "a", "@", "hello", "\n", "\u00e9"]),
+    st.sampled_from(
+        [SECRET, "sk-abcdefghijklmnopqrstuv", "4111 1111 1111 1111", " ", "a", "@", "hello", "\n", "\u00e9"]
+    ),
     max_size=8,
 ).map("".join)
 KINDS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -220,11 +222,19 @@ def test_held_text_leaves_before_the_finish():
     finish = next(at for at, chunk in enumerate(out) if chunk.data and chunk.data["choices"][0]["finish_reason"])
 
     assert "mail [email]" == said(out[:finish])[0, "content", 0]
-    assert ["", ""] == [out[1].data["choices"][0]["delta"]["content"], out[finish].data["choices"][0]["delta"].get("content", "")]
+    assert ["", ""] == [
+        out[1].data["choices"][0]["delta"]["content"],
+        out[finish].data["choices"][0]["delta"].get("content", ""),
+    ]
 
 
 def entry(token):
-    return {"token": token, "logprob": -0.1, "bytes": list(token.encode()), "top_logprobs": [{"token": token, "logprob": -0.1}]}
+    return {
+        "token": token,
+        "logprob": -0.1,
+        "bytes": list(token.encode()),
+        "top_logprobs": [{"token": token, "logprob": -0.1}],
+    }
 
 
 def tokens_of(out):

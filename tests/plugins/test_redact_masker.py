@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+
 from predawn.plugins.redact.json_masker import JsonMasker
 from predawn.plugins.redact.masker import Masker
 from predawn.plugins.redact.rules import BUILT_IN, compile_rule, is_iban, is_luhn
@@ -44,7 +45,7 @@ def cut(draw, texts):
     return text, [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
-prose = st.lists(st.one_of(st.sampled_from(SECRETS), st.text("ab1 @.-+\n\u00e9\U0001f642\"\\", max_size=6)), max_size=12)
+prose = st.lists(st.one_of(st.sampled_from(SECRETS), st.text('ab1 @.-+\n\u00e9\U0001f642"\\', max_size=6)), max_size=12)
 
 
 @given(cut(prose.map("".join)))
@@ -157,7 +158,9 @@ def test_check_digits_are_those_of_the_standards():
 scalars = st.one_of(prose.map("".join), st.integers(-5, 10**18), st.booleans(), st.none())
 documents = st.recursive(
     scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text("abc", max_size=3), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text("abc", max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -218,4 +221,3 @@ def test_a_pattern_that_runs_away_is_stopped():
     rule = compile_rule("p", r"(?:a|aa|aaa)+(?:b|c)!", "<>", timeout_s=0.01)
     with pytest.raises(TimeoutError):
         masked("a" * 200 + "d", [rule])
-

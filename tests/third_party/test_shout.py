@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from predawn.plugins.testing import predawn_server
 from predawn.proxy.dispatch import PluginError
 
@@ -30,7 +31,9 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the plugin's project, so that building it leaves nothing behind."""
-    return shutil.copytree(SOURCE, tmp_path_factory.mktemp("project") / "shout", ignore=shutil.ignore_patterns("*cache*"))
+    return shutil.copytree(
+        SOURCE, tmp_path_factory.mktemp("project") / "shout", ignore=shutil.ignore_patterns("*cache*")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -128,12 +128,16 @@ def fidelity_bar(altered: Mapping[str, Mapping[str, str]], absent: Mapping[str, 
     return Bar(float(sum(len(altered[name]) for name in BYTE_RELAYS)), 0, f"of {bodies} bodies")
 
 
-def figures(samples: Samples, peers: Sequence[str], idle: Mapping[str, Any], altered: Mapping[str, Any]) -> dict[str, Any]:
+def figures(
+    samples: Samples, peers: Sequence[str], idle: Mapping[str, Any], altered: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything about each peer: medians, and beneath them the rounds."""
     shown: dict[str, Any] = {}
     for peer in peers:
         own: dict[str, Any] = {name: samples.typical(measure, peer) for name, measure in MEASURES.items()}
-        own["rounds"] = {name: [measure(samples, peer, r) for r in range(samples.rounds)] for name, measure in MEASURES.items()}
+        own["rounds"] = {
+            name: [measure(samples, peer, r) for r in range(samples.rounds)] for name, measure in MEASURES.items()
+        }
         own["idle_streams"] = idle.get(peer)
         own["bodies_altered"] = altered.get(peer)
         shown[peer] = own
@@ -146,7 +150,9 @@ def complaints(samples: Sequence[Sample]) -> list[str]:
     for s in samples:
         place = f"{s.peer}, {s.test}, round {s.round}"
         if not s.valid:
-            said.append(f"{place}: left out, {s.load['ok']} good, {s.load['errors']} failed, statuses {s.load['status']}")
+            said.append(
+                f"{place}: left out, {s.load['ok']} good, {s.load['errors']} failed, statuses {s.load['status']}"
+            )
         elif s.upstream_requests < s.load["completed"]:
             said.append(f"{place}: {s.load['completed']} requests became {s.upstream_requests} upstream")
     return said

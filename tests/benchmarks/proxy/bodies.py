@@ -38,7 +38,13 @@ def chat_body(size: int, pace: Pace | None = None) -> bytes:
 
 
 def _encode(messages: list[dict[str, str]], *, stream: bool) -> bytes:
-    request: dict[str, Any] = {"model": MODEL, "messages": messages, "temperature": 0.7, "max_tokens": 256, "top_p": 0.95}
+    request: dict[str, Any] = {
+        "model": MODEL,
+        "messages": messages,
+        "temperature": 0.7,
+        "max_tokens": 256,
+        "top_p": 0.95,
+    }
     request |= {"user": "u-12345", "stream": stream}
     if stream:
         request["stream_options"] = {"include_usage": True}

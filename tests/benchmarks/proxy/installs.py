@@ -29,7 +29,9 @@ def python_environment(name: str, requirement: str, program: str) -> Path:
         return path
     print(f"installing {requirement} into {_shown(folder)} …", flush=True)
     venv.create(folder, with_pip=True, clear=True)
-    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", requirement], name)
+    _run(
+        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", requirement], name
+    )
     if not path.exists():
         raise UnobtainableError(f"{requirement} was installed but has no program {program}")
     return path
@@ -52,7 +54,21 @@ def npm_package(name: str, package: str, script: str) -> Path:
         return path
     print(f"installing {package} (npm) into {_shown(folder)} …", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    _run(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error", package], name)
+    _run(
+        [
+            "npm",
+            "install",
+            "--prefix",
+            str(folder),
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--loglevel",
+            "error",
+            package,
+        ],
+        name,
+    )
     if not path.exists():
         raise UnobtainableError(f"{package} was installed but has no {script}")
     return path
@@ -86,7 +102,12 @@ def _run(command: Sequence[str], name: str, env: dict[str, str] | None = None) -
     """Runs an installer; its last lines become the reason when it fails."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **(env or {})}
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env={**os.environ, **(env or {})},
         )
     except subprocess.TimeoutExpired as late:
         raise UnobtainableError(f"installing {name} took longer than {PATIENCE_S} s") from late

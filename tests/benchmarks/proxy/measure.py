@@ -126,7 +126,9 @@ class Stage:
 
     def load(self, resident: Resident, body: str, options: Sequence[str]) -> dict[str, Any]:
         """Runs the load generator to its end and returns its figures."""
-        done = subprocess.run(self.load_command(resident, body, options), check=True, capture_output=True, text=True, timeout=90)
+        done = subprocess.run(
+            self.load_command(resident, body, options), check=True, capture_output=True, text=True, timeout=90
+        )
         figures: dict[str, Any] = json.loads(done.stdout)
         return figures
 
@@ -136,15 +138,30 @@ class Stage:
         before = cpu_us(pids)
         seen = self.load(resident, workload.body, workload.options(scale))
         spent = cpu_us(pids) - before
-        return Sample(resident.name, workload.name, round_, seen, spent, self.upstream("/counts")["requests"] - requests)
+        return Sample(
+            resident.name, workload.name, round_, seen, spent, self.upstream("/counts")["requests"] - requests
+        )
 
     def idle_streams(self, resident: Resident) -> dict[str, Any]:
         """Memory that open streams take: before, with all of them open (one chunk a second each), and after they were cut."""
-        self.load(resident, "burst", ["--connections", "8", "--seconds", "0.5", "--stream", "--chunks", str(STREAM.chunks)])
+        self.load(
+            resident, "burst", ["--connections", "8", "--seconds", "0.5", "--stream", "--chunks", str(STREAM.chunks)]
+        )
         time.sleep(0.5)
         pids = resident.pids
         before, finished = memory_mb(pids), self._streams_open()
-        options = ["--connections", str(IDLE_STREAMS), "--hold", "--ramp", "2", "--seconds", "60", "--stream", "--chunks", str(IDLE.chunks)]
+        options = [
+            "--connections",
+            str(IDLE_STREAMS),
+            "--hold",
+            "--ramp",
+            "2",
+            "--seconds",
+            "60",
+            "--stream",
+            "--chunks",
+            str(IDLE.chunks),
+        ]
         command = self.load_command(resident, "idle", options)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as loader:
             try:

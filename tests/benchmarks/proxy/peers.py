@@ -69,7 +69,11 @@ class Nginx:
 
     def obtain(self) -> str:
         program = debian_program("nginx", "nginx-light")
-        return subprocess.run([str(program), "-v"], check=True, capture_output=True, text=True).stderr.strip().rpartition("/")[2]
+        return (
+            subprocess.run([str(program), "-v"], check=True, capture_output=True, text=True)
+            .stderr.strip()
+            .rpartition("/")[2]
+        )
 
     def launch(self, site: Site) -> Launch:
         config = site.folder / "nginx.conf"

@@ -28,7 +28,11 @@ def draw(evidence: Evidence, path: Path) -> None:
     peers: Mapping[str, Any] = evidence.figures["peers"]
     figure, axes = pyplot.subplots(2, 3, figsize=(15, 7.5), layout="constrained")
     for axis, (measure, title) in zip(axes.flat, TITLES.items(), strict=True):
-        values = {peer: value for peer, own in peers.items() if (value := _value(own, measure)) is not None and peer != "direct"}
+        values = {
+            peer: value
+            for peer, own in peers.items()
+            if (value := _value(own, measure)) is not None and peer != "direct"
+        }
         _panel(axis, title, values, _limit(measure, peers))
     held = [bar.holds for bar in evidence.bars.values()]
     verdict = f"{held.count(True)} bars hold, {held.count(False)} do not, {held.count(None)} without a figure"
@@ -56,7 +60,9 @@ def _limit(measure: str, peers: Mapping[str, Any]) -> float | None:
     allowed = [
         spec.bar * value
         for spec in RATIO_BARS
-        if spec.peer == "predawn" and spec.measure is MEASURES[measure] and (value := peers.get(spec.other, {}).get(measure))
+        if spec.peer == "predawn"
+        and spec.measure is MEASURES[measure]
+        and (value := peers.get(spec.other, {}).get(measure))
     ]
     return min(allowed) if allowed else None
 

@@ -34,7 +34,9 @@ class Predawn:
 
     def obtain(self) -> str:
         if not _program().exists():
-            raise UnobtainableError(f"no `predawn` beside {Path(sys.executable).name}: install the checkout into this environment")
+            raise UnobtainableError(
+                f"no `predawn` beside {Path(sys.executable).name}: install the checkout into this environment"
+            )
         try:
             return metadata.version("predawn")
         except metadata.PackageNotFoundError as missing:
@@ -43,7 +45,9 @@ class Predawn:
     def launch(self, site: Site) -> Launch:
         settings = site.folder / "predawn.yaml"
         plugins = ", ".join(f"{{{name}: {{}}}}" for name in self.plugins)
-        settings.write_text(SETTINGS.format(admin_port=free_port(), folder=site.folder, upstream=site.upstream_url, plugins=plugins))
+        settings.write_text(
+            SETTINGS.format(admin_port=free_port(), folder=site.folder, upstream=site.upstream_url, plugins=plugins)
+        )
         key = self._create_key(settings) if self.keys else CLIENT_KEY
         command = (str(_program()), "serve", "--config", str(settings), "--host", "127.0.0.1", "--port", str(site.port))
         return Launch(site.port, command, self._env(), key=key)

@@ -30,10 +30,18 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two rounds of half the length: a look, not evidence")
     parser.add_argument("--rounds", type=int, help="rounds per test (default 7; quick 2)")
     parser.add_argument("--peers", default="", help="only these, comma-separated; `direct` is always there")
-    parser.add_argument("--tests", default="", help=f"only these of {', '.join(w.name for w in WORKLOADS)}, idle, bodies")
-    parser.add_argument("--extra", action="append", default=[], metavar="NAME=COMMAND", help="one more peer; {port} {upstream} {folder}")
-    parser.add_argument("--seed", type=int, help="seed of the order in which peers take turns (default: drawn, and printed)")
-    parser.add_argument("--out", type=Path, default=Path("results/bench-proxy.json"), help="evidence file, relative to the checkout")
+    parser.add_argument(
+        "--tests", default="", help=f"only these of {', '.join(w.name for w in WORKLOADS)}, idle, bodies"
+    )
+    parser.add_argument(
+        "--extra", action="append", default=[], metavar="NAME=COMMAND", help="one more peer; {port} {upstream} {folder}"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="seed of the order in which peers take turns (default: drawn, and printed)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/bench-proxy.json"), help="evidence file, relative to the checkout"
+    )
     return parser.parse_args(words)
 
 
@@ -46,7 +54,9 @@ def chosen_peers(options: argparse.Namespace) -> list[Peer]:
     return [peer for peer in known if not wanted or peer.name in wanted or peer.name == "direct"]
 
 
-def measure_rounds(stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random) -> list[Sample]:
+def measure_rounds(
+    stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random
+) -> list[Sample]:
     """All rounds of all tests, the peers of each in a new order."""
     samples = []
     for round_ in range(rounds):
@@ -69,7 +79,9 @@ def measure(options: argparse.Namespace, evidence: Evidence) -> None:
     with tempfile.TemporaryDirectory(prefix="predawn-bench-") as folder:
         print("bringing up the peers", flush=True)
         with staged(Path(folder), chosen_peers(options)) as stage:
-            evidence.versions |= {name: resident.version for name, resident in stage.residents.items() if resident.program}
+            evidence.versions |= {
+                name: resident.version for name, resident in stage.residents.items() if resident.program
+            }
             through = [resident for resident in stage.residents.values() if resident.program]
             altered, idle = {}, {}
             if not tests or "bodies" in tests:

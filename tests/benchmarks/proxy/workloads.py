@@ -24,7 +24,14 @@ class Workload:
 
     def options(self, scale: float = 1.0) -> list[str]:
         """The load generator's options; `scale` shortens or lengthens the measured time."""
-        words = ["--connections", str(self.connections), "--seconds", f"{self.seconds * scale:.2f}", "--warm", str(self.warm_s)]
+        words = [
+            "--connections",
+            str(self.connections),
+            "--seconds",
+            f"{self.seconds * scale:.2f}",
+            "--warm",
+            str(self.warm_s),
+        ]
         words += ["--rate", str(self.rate)] if self.rate else []
         words += ["--stream", "--chunks", str(STREAM.chunks)] if self.stream else []
         return words + (["--ramp", str(self.ramp_s)] if self.ramp_s else [])
@@ -42,8 +49,19 @@ SMALL = Workload("small", "1.5 KB, closed loop", "small", connections=64, second
 LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds=1.2, warm_s=0.3)
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 # TTFT is taken at a rate that even the slowest peer sustains, CPU per chunk from streams that keep a core busy.
-TTFT = Workload("ttft", "6 streams/s, 64 chunks at 5 ms", "stream", connections=32, seconds=2.4, warm_s=0.3, rate=6, stream=True)
-STREAMS = Workload("streams", "32 streams, 64 chunks at 5 ms", "stream", connections=32, seconds=1.6, warm_s=0.5, stream=True, ramp_s=0.3)
+TTFT = Workload(
+    "ttft", "6 streams/s, 64 chunks at 5 ms", "stream", connections=32, seconds=2.4, warm_s=0.3, rate=6, stream=True
+)
+STREAMS = Workload(
+    "streams",
+    "32 streams, 64 chunks at 5 ms",
+    "stream",
+    connections=32,
+    seconds=1.6,
+    warm_s=0.5,
+    stream=True,
+    ramp_s=0.3,
+)
 
 WORKLOADS = [SMALL, LARGE, RATE, TTFT, STREAMS]
 IDLE_STREAMS = 1_000

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from predawn.plugins.testing import ManualClock, settle
 from predawn.proxy.clock import Clock
 from predawn.proxy.tasks import Tasks

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
 from predawn.plugins import (
     Budget,
     CallNext,
@@ -31,7 +33,6 @@ from predawn.plugins.testing import (
     workbench,
 )
 from predawn.proxy.lifespan import App
-from pydantic import Field, ValidationError
 
 
 class PolitePlugin(Plugin):
@@ -72,7 +73,10 @@ async def test_a_request_is_changed_before_it_is_sent() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_without_interference_bytes_pass_both_ways_untouched(stream: bool) -> None:
-    body = b'{ "model":"m", "messages":[{"role":"user","content":"hi"}],\n"odd":[1.0], "stream":%s }' % str(stream).lower().encode()
+    body = (
+        b'{ "model":"m", "messages":[{"role":"user","content":"hi"}],\n"odd":[1.0], "stream":%s }'
+        % str(stream).lower().encode()
+    )
     raw = b'data: {"odd" :1}\r\n\r\n: note\n\ndata: [DONE]\n\n' if stream else b'{"odd" :1}'
 
     result = await run_plugin(Quiet, body, upstream=Script(raw=(raw,)))
@@ -165,14 +169,14 @@ async def test_tool_calls_and_usage_are_easy_to_reach() -> None:
         result = await run_plugin(Quiet, request, upstream=upstream, stream=stream)
 
         assert result.message["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
-        assert result.usage and result.usage["completion_tokens"] == 2
+        assert result.usage["completion_tokens"] == 2
 
 
 async def test_an_upstreams_error_reaches_the_client_with_its_headers() -> None:
     result = await run_plugin(Quiet, upstream=Answer(status=429, headers={"retry-after": "99"}))
 
     assert (result.status, result.headers["retry-after"]) == (429, "99")
-    assert result.error and result.error["type"] == "rate_limit_error"
+    assert result.error["type"] == "rate_limit_error"
 
 
 async def test_retries_take_no_real_time() -> None:
@@ -188,8 +192,8 @@ async def test_stalls_end_by_their_timeouts_at_once() -> None:
     before = await run_plugin(Quiet, upstream=Answer(fault="stall_headers"), stream=True)
     within = await run_plugin(Quiet, upstream=Answer(text="a b c d", fault="stall_mid_stream"), stream=True)
 
-    assert (before.status, before.error and before.error["code"]) == (504, "upstream_timeout")
-    assert (within.status, within.error and within.error["code"]) == (200, "upstream_timeout")
+    assert (before.status, before.error["code"]) == (504, "upstream_timeout")
+    assert (within.status, within.error["code"]) == (200, "upstream_timeout")
     assert within.text == "a b"
     assert not within.finished
 
@@ -224,11 +228,13 @@ async def test_a_plugin_may_refuse_with_a_status_of_its_choice() -> None:
 
     result = await run_plugin(Closed)
 
-    assert (result.status, result.error and result.error["code"], len(result.requests)) == (418, "closed", 0)
+    assert (result.status, result.error["code"], len(result.requests)) == (418, "closed", 0)
 
 
 async def test_headers_reach_the_plugin_but_credentials_do_not() -> None:
-    result = await run_plugin(Quiet, headers={"X-Team": "a", "Authorization": "Bearer secret", "x-predawn-sleep": "off"})
+    result = await run_plugin(
+        Quiet, headers={"X-Team": "a", "Authorization": "Bearer secret", "x-predawn-sleep": "off"}
+    )
 
     assert result.exchange.headers["x-team"] == "a"
     assert result.exchange.control == {"sleep": "off"}
@@ -286,7 +292,7 @@ async def test_settings_of_the_server_can_be_replaced() -> None:
 
     assert named.sent.json["model"] == "real-name"
     assert unknown.status == 404
-    assert unknown.error and "'small'" in unknown.error["message"]
+    assert "'small'" in unknown.error["message"]
 
 
 async def test_the_clock_is_the_plugins_too() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+
 from predawn.plugins.testing import Script, predawn_server
 from predawn.proxy.dispatch import PluginError
 from predawn.proxy.upstreams.scripted.server import scripted_server

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from predawn.plugins import CallNext, Chunk, Difficulty, Exchange, Plugin, Reply, hookimpl
 from predawn.plugins.testing import PluginMisuseError, run_plugin
 from predawn.proxy.dispatch import PluginError
@@ -179,7 +180,7 @@ async def test_without_strictness_the_test_sees_what_a_client_would(plugin: type
 
     assert result.status == status
     if status == 502:
-        assert result.error and result.error["code"] == "plugin_error"
+        assert result.error["code"] == "plugin_error"
 
 
 async def test_the_wrong_kind_of_function_stops_the_start() -> None:
@@ -195,7 +196,11 @@ async def test_the_wrong_kind_of_function_stops_the_start() -> None:
         @hookimpl
         async def on_requests(self, exchange: Exchange) -> None: ...
 
-    for plugin, told in ((Sync, "must be async def"), (Async, "must be a plain def"), (Unknown, "did you mean 'on_request'")):
+    for plugin, told in (
+        (Sync, "must be async def"),
+        (Async, "must be a plain def"),
+        (Unknown, "did you mean 'on_request'"),
+    ):
         with pytest.raises(PluginError, match=told):
             await run_plugin(plugin)
 

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from predawn.proxy.commands import upstream
 from predawn.proxy.upstreams.scripted import Script, ScriptError
 
@@ -52,7 +53,9 @@ def test_a_missing_file_and_a_bad_rate_are_told(capsys: pytest.CaptureFixture[st
 
 
 def test_it_serves_until_it_is_told_to_stop() -> None:
-    code = "import sys; from predawn.proxy.commands import upstream as u; import argparse; p = argparse.ArgumentParser(); "
+    code = (
+        "import sys; from predawn.proxy.commands import upstream as u; import argparse; p = argparse.ArgumentParser(); "
+    )
     code += "u.add_parser(p.add_subparsers()); o = p.parse_args(); sys.exit(o.run(o))"
     with subprocess.Popen(
         [sys.executable, "-c", code, "upstream", "scripted", "--port", "0", "--text", "hi"],

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+
 from predawn.proxy.wire.text import Lane, continuation, ended, get, put, request_texts, texts
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+
 from predawn.proxy.upstreams.scripted import Answer, Script, ScriptError, ToolCall
 from predawn.proxy.upstreams.scripted.script import FAULTS, STYLES, overrides
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from predawn.proxy.exchange import RouteName
 from predawn.proxy.upstreams.scripted import Answer, Received, Script
 from predawn.proxy.upstreams.scripted.example import example

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from predawn.plugins.testing.clock import ManualClock, settle
 from predawn.proxy.exchange import Reply
 from predawn.proxy.problems import SettingsError
@@ -155,7 +156,11 @@ async def test_a_length_that_is_too_short_cuts_the_body() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason", "seconds"),
-    [("stall_headers", "timeout_ttft", 3), ("stall_first_byte", "timeout_ttft", 3), ("stall_mid_stream", "timeout_idle", 2)],
+    [
+        ("stall_headers", "timeout_ttft", 3),
+        ("stall_first_byte", "timeout_ttft", 3),
+        ("stall_mid_stream", "timeout_idle", 2),
+    ],
 )
 async def test_a_stall_ends_with_the_timeout_of_the_settings(fault: str, reason: str, seconds: float) -> None:
     settings = UpstreamSettings.model_validate(
@@ -186,7 +191,9 @@ async def test_a_stall_ends_with_the_timeout_of_the_settings(fault: str, reason:
 async def test_an_unknown_key_in_the_settings_is_refused() -> None:
     settings = UpstreamSettings.model_validate({"name": "fake", "kind": "scripted", "script": {"interval": 3}})
 
-    with pytest.raises(SettingsError, match=r"upstreams.fake.script.interval: unknown key — did you mean 'interval_ms'"):
+    with pytest.raises(
+        SettingsError, match=r"upstreams.fake.script.interval: unknown key — did you mean 'interval_ms'"
+    ):
         ScriptedUpstream.from_settings(settings, ManualClock())
 
 
@@ -219,7 +226,9 @@ async def test_a_function_may_choose_the_answer() -> None:
 
     upstream = ScriptedUpstream("no", choose=choose)
     said = [
-        json.loads(await read(await upstream.send(request(stream=False, temperature=t))))["choices"][0]["message"]["content"]
+        json.loads(await read(await upstream.send(request(stream=False, temperature=t))))["choices"][0]["message"][
+            "content"
+        ]
         for t in (0, 1)
     ]
 
@@ -271,7 +280,9 @@ async def test_a_body_that_arrives_in_pieces_is_joined() -> None:
         yield b"ab"
         yield b"cd"
 
-    raw = UpstreamRequest("raw", "POST", "/files?x=1", "", pieces(), {"Content-Type": "a/b"}, stream=False, decoded=dict)
+    raw = UpstreamRequest(
+        "raw", "POST", "/files?x=1", "", pieces(), {"Content-Type": "a/b"}, stream=False, decoded=dict
+    )
     upstream = ScriptedUpstream()
     reply = await upstream.send(raw)
 

@@ -1,5 +1,6 @@
-from predawn.plugins.testing import run_plugin
 from predawn_shout import ShoutPlugin
+
+from predawn.plugins.testing import run_plugin
 
 
 async def test_answers_are_shouted() -> None:

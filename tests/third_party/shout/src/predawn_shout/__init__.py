@@ -2,8 +2,9 @@
 
 from copy import deepcopy
 
-from predawn.plugins import Chunk, ChunkFilter, Exchange, Plugin, PluginSettings, hookimpl
 from pydantic import Field
+
+from predawn.plugins import Chunk, ChunkFilter, Exchange, Plugin, PluginSettings, hookimpl
 
 
 class ShoutSettings(PluginSettings):
