@@ -32,7 +32,7 @@ from predawn.proxy.relay import (
 )
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
-from predawn.proxy.wire.errors import error_body, error_event, from_upstream, plugin_failed
+from predawn.proxy.wire.errors import error_body, error_event, event_of_error, from_upstream, plugin_failed
 from predawn.proxy.wire.openai import has_ended, usage_of_body
 from predawn.proxy.wire.sse import EventTooLargeError
 
@@ -113,8 +113,10 @@ class Conversation:
             log.error("%s", exc, exc_info=exc.__cause__, extra={"request_id": exchange.id})
             return self._refuse(plugin_failed(exc.plugin, exc.hook), "plugin_error")
         except UpstreamError as exc:
-            if not exc.sent_nothing:
+            if not exc.sent_nothing:  # lost on the way: the call had begun well
                 self._tools.metrics.upstream_error(exc.upstream, exc.reason)
+                for call in exchange.ledger.calls[-1:]:
+                    call.outcome = exc.reason
             outcome: Outcome = "truncated" if exc.reason in ("truncated", "timeout_idle") else "upstream_error"
             return self._refuse(from_upstream(exc, retried=exc.retried), outcome)
         except EventTooLargeError as exc:
@@ -197,10 +199,9 @@ class Conversation:
         self._account.usage = usage_of_body(body)
         sink.quiet()
         if sink.opened:  # comments have been sent: what comes now can only be an event
-            event = b"data: " + body.replace(b"\n", b" ") + b"\n\n"
             if not reply.ok:
-                return sink.break_off(b"event: error\n" + event if exchange.route in NAMED_EVENTS else event)
-            sink.write(event)
+                return sink.break_off(event_of_error(body, exchange.route))
+            sink.write(b"data: " + body.replace(b"\n", b" ") + b"\n\n")
             return await sink.finish()
         headers.extend(self._own_headers())
         return web.Response(body=body, status=reply.status, headers=headers)

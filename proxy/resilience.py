@@ -108,6 +108,14 @@ class Flight:
         self._station.breaker.abandoned()
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """How one call ended; a reply keeps its flight, which is over once nobody wants the reply any more."""
+
+    result: Reply | UpstreamError
+    flight: Flight | None = None
+
+
 class Sender:
     """Sends the exchanges of one alias; its `send` is the innermost call of the alias's pipeline."""
 
@@ -119,35 +127,35 @@ class Sender:
     async def send(self, exchange: Exchange) -> Reply:
         """The first good answer, or the last bad one. Raises `UpstreamError` if nobody answered at all."""
         tries = 0
-        last: Reply | UpstreamError | None = None
+        tried: _Try | None = None
         for number, tier in enumerate(self.tiers):
             targets = [t for t in tier.targets if exchange.route in t.station.upstream.routes]
             if not targets:
                 continue
-            if last is not None:
+            if tried is not None:
                 self._meters.upstream_fallback(targets[0].station.settings.name)
                 exchange.decide("predawn", "fallback", alias=tier.alias, tier=number)
-            last, used = await self._try_tier(exchange, tier, targets)
+            tried, used = await self._try_tier(exchange, tier, targets, tried)
             tries += used
-            if isinstance(last, Reply) and not _retryable(last):
-                return last
-            if isinstance(last, UpstreamError) and not last.sent_nothing:
+            if not _worth_a_fallback(tried.result):
                 break
-        if last is None:
+        if tried is None:
             raise _not_spoken(exchange)
+        last = tried.result
         if isinstance(last, UpstreamError):
             last.retried = tries > 1
             raise last
-        if tries > 1:
+        if tries > 1 and _retryable(last):
             last.headers = {**last.headers, "x-should-retry": "false"}
         return last
 
     async def _try_tier(
-        self, exchange: Exchange, tier: Tier, targets: list[Target]
-    ) -> tuple[Reply | UpstreamError, int]:
-        result: Reply | UpstreamError = UpstreamError(
-            targets[0].station.settings.name, "breaker", "taken out of service after failures; it is tried again soon"
-        )
+        self, exchange: Exchange, tier: Tier, targets: list[Target], tried: _Try | None
+    ) -> tuple[_Try, int]:
+        """The result of the last try, and how many there were; `tried` is that of the tier before."""
+        if tried is None:
+            message = "taken out of service after failures; it is tried again soon"
+            tried = _Try(UpstreamError(targets[0].station.settings.name, "breaker", message))
         attempts = max(target.station.settings.retries.attempts for target in targets)
         failed: set[int] = set()
         used = 0
@@ -157,22 +165,22 @@ class Sender:
                 break
             if used:
                 self._meters.upstream_retry(target.station.settings.name)
-            result, flight = await self._try(exchange, tier, target)
+            if tried.flight is not None:  # not earlier: without another try this is the answer
+                await tried.flight.end()
+            tried = await self._try(exchange, tier, target)
             used += 1
-            if not _retryable(result):
+            if not _retryable(tried.result):
                 break
             failed.add(id(target))
-            pause = self._pause(result, target.station.settings.retries, used)
+            pause = self._pause(tried.result, target.station.settings.retries, used)
             others = any(t.station.breaker.available and id(t) not in failed for t in targets)
             if used >= attempts or (pause is None and not others):
                 break
-            if flight is not None:
-                await flight.end()
             if not others and pause:
                 await self._clock.sleep(pause)
-        return result, used
+        return tried, used
 
-    async def _try(self, exchange: Exchange, tier: Tier, target: Target) -> tuple[Reply | UpstreamError, Flight | None]:
+    async def _try(self, exchange: Exchange, tier: Tier, target: Target) -> _Try:
         upstream = target.station.upstream
         model = target.model or (exchange.model if tier.alias == "*" else tier.alias)
         body = outgoing_body(exchange, model, tier.output_limit)
@@ -189,7 +197,7 @@ class Sender:
             flight.failed(exc)
             self._meters.upstream_error(upstream.name, exc.reason)
             await flight.end(exc.reason)
-            return exc, None
+            return _Try(exc)
         except asyncio.CancelledError:
             flight.cancelled()
             await flight.end("cancelled")
@@ -200,7 +208,7 @@ class Sender:
             self._meters.upstream_error(upstream.name, "429" if reply.status == 429 else "5xx")
         exchange.upstream = upstream.name
         exchange.upstream_model = model
-        return reply, flight
+        return _Try(reply, flight)
 
     def _pause(self, result: Reply | UpstreamError, retries: RetrySettings, used: int) -> float | None:
         """Seconds until the next try of the same target, or `None` if the client had better wait than we."""
@@ -227,6 +235,11 @@ def _retryable(result: Reply | UpstreamError) -> bool:
     if isinstance(result, UpstreamError):
         return result.sent_nothing and result.reason in ("connect", "truncated")
     return result.status in RETRYABLE or result.status >= 500
+
+
+def _worth_a_fallback(result: Reply | UpstreamError) -> bool:
+    """True if another upstream may do better and nothing has been sent to the client."""
+    return result.sent_nothing if isinstance(result, UpstreamError) else _retryable(result)
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

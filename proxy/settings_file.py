@@ -51,7 +51,7 @@ def read(path: Path, env: Mapping[str, str] = os.environ) -> Document:
     except OSError as exc:
         raise SettingsError(str(path), [Problem((), exc.strerror or "cannot be read")]) from exc
     if len(raw) > MAX_BYTES:
-        raise SettingsError(str(path), [Problem((), f"larger than {MAX_BYTES >> 20} MiB; this is no settings file")])
+        raise SettingsError(str(path), [Problem((), f"larger than {MAX_BYTES >> 10} KiB; this is no settings file")])
     return parse(raw, env)
 
 

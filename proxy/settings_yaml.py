@@ -20,12 +20,13 @@ from yaml.scanner import Scanner
 
 from predawn.proxy.problems import Problem, Where
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 512 << 10
 MAX_VALUES = 50_000
 """Aliases may multiply values; a settings file for a thousand models has about ten thousand."""
 
 _TAG = "tag:yaml.org,2002:"
-_REFERENCE = re.compile(r"\$\$\{(?:[^}\n]*\})?|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}")
+# lengths are limited, or a file of nothing but beginnings would take hours to search
+_REFERENCE = re.compile(r"\$\$\{(?:[^}\n]{0,200}\})?|\$\{([A-Za-z_][A-Za-z0-9_]{0,200})(?::-([^}\n]{0,1000}))?\}")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
 

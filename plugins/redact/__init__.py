@@ -15,7 +15,7 @@ from predawn.proxy.wire.text import request_texts
 __all__ = ["PatternSettings", "RedactPlugin", "RedactSettings"]
 
 _ANSWERS: frozenset[RouteName] = frozenset({"chat", "completions", "responses", "messages"})
-_REQUESTS: frozenset[RouteName] = _ANSWERS | {"embeddings"}
+_REQUESTS: frozenset[RouteName] = frozenset({"chat", "completions", "responses", "messages", "embeddings"})
 
 
 class PatternSettings(BaseModel):

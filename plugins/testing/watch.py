@@ -84,16 +84,17 @@ class Watch:
     def _filter(self, plugin: str, function: Callable[[Chunk], Any], chunk: Chunk) -> Any:
         began = time.perf_counter()
         with Blame(self, plugin, "chunk_filter"):
-            result: Any = function(chunk)
-            if result is not None and not isinstance(result, Chunk):
-                result = list(result)
+            result = function(chunk)
+            items = None if result is None or isinstance(result, Chunk) else list(result)
         self._took(plugin, "chunk_filter", time.perf_counter() - began)
         self.check_chunk(plugin, chunk)
-        wrong = [item for item in result if not isinstance(item, Chunk)] if isinstance(result, list) else []
-        if wrong:
-            self.misuse(plugin, f"a filter gives chunks; it gave {type(wrong[0]).__name__}, make it a Chunk.of(...)")
-            return [item for item in result if isinstance(item, Chunk)]
-        return result
+        if items is None:
+            return result
+        chunks = [item for item in items if isinstance(item, Chunk)]
+        if len(chunks) < len(items):
+            kind = next(type(item).__name__ for item in items if not isinstance(item, Chunk))
+            self.misuse(plugin, f"a filter gives chunks; it gave {kind}, make it a Chunk.of(...)")
+        return chunks
 
     def _took(self, plugin: str, hook: str, seconds: float) -> None:
         if self._blocking_s is not None and seconds > self._blocking_s:

@@ -38,7 +38,7 @@ class DemoError(Exception):
 def run(question: str, *, keep: bool, port: int) -> int:
     """Run the demo; 0 if an answer came through and was accounted for, else 1. Leaves no process behind."""
     report = Report(sys.stdout)
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGINT too: a shell's background job begins with it ignored
         if hasattr(signal, name):  # raise KeyboardInterrupt, so that everything is stopped on the way out
             signal.signal(getattr(signal, name), signal.default_int_handler)
     try:

@@ -71,6 +71,8 @@ class LiteLLMStream:
         except self._teller.failures.raised as exc:
             if self._over:  # closed meanwhile by another task
                 raise StopAsyncIteration from exc
+            self._over = True
+            self._wire.close()
             raise self._teller.lost(exc, self._wire) from exc
 
     async def _event(self) -> bytes:

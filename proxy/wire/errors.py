@@ -55,8 +55,13 @@ def error_body(error: RequestError, route: RouteName) -> bytes:
 
 def error_event(error: RequestError, route: RouteName) -> bytes:
     """The same as the last event of a stream that cannot go on."""
+    return event_of_error(error_body(error, route), route)
+
+
+def event_of_error(body: bytes, route: RouteName) -> bytes:
+    """The body of an error, an upstream's own perhaps, as the last event of a stream."""
     name = b"event: error\n" if route in ("messages", "responses") else b""
-    return name + b"data: " + error_body(error, route) + b"\n\n"
+    return name + b"data: " + b" ".join(body.splitlines()) + b"\n\n"
 
 
 def from_upstream(error: UpstreamError, *, retried: bool) -> RequestError:

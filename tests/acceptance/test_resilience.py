@@ -97,7 +97,8 @@ async def test_a_short_retry_after_is_waited_for(headers: dict[str, str]) -> Non
     script = Script(text="fine", answers=(failing(status=429, headers=headers),))
     async with house(script, upstream=TWICE, clock=clock) as running, bare(running.port) as client:
         await client.send(post(chat()))
-        await until(lambda: running.upstream.counts.closed == 1 and not running.station().in_flight)
+        await until(lambda: running.upstream.counts.closed == 1)
+        await asyncio.sleep(0.05)
         await clock.advance(1.4)
         too_early = running.upstream.counts.requests
         await clock.advance(0.2)
@@ -111,7 +112,7 @@ async def test_a_short_retry_after_is_waited_for(headers: dict[str, str]) -> Non
 @pytest.mark.parametrize("value", ["soon", "", "-5", "nan", "1e400", "Wed, 99 Foo 2099", "٣"])
 async def test_an_unreadable_retry_after_does_no_harm(value: str) -> None:
     async with (
-        raw_upstream(f"HTTP/1.1 503 x\r\nretry-after: {value}\r\nContent-Length: 2\r\n\r\n{{}}".encode()) as provider,
+        raw_upstream(f"HTTP/1.1 503 x\r\nretry-after: {value}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()) as provider,
         house(behind=provider.base_url, upstream=TWICE) as running,
     ):
         answer = await ask(running.port, chat())
@@ -205,6 +206,29 @@ async def test_one_request_probes_while_others_are_refused() -> None:
 
         assert (refused.status, refused.error["code"]) == (503, "upstream_unavailable")
         assert next_probe.status == 200
+
+
+async def test_the_answer_that_opens_the_breaker_arrives_whole() -> None:
+    """Its connection must not be let go for a retry that the breaker then forbids."""
+    body = b'{"error":{"message":"' + b"x" * 500_000 + b'"}}'
+    over = {"breaker": {"failures": 2, "cool_s": 30}, **THRICE}
+    told = b"HTTP/1.1 500 x\r\nretry-after: 0\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with raw_upstream(told + body) as provider, house(behind=provider.base_url, upstream=over) as running:
+        answer = await ask(running.port, chat())
+
+        assert (answer.status, answer.body) == (500, body)
+        assert provider.connections == 2
+
+
+async def test_an_unavailable_fallback_does_not_hide_the_answer() -> None:
+    models = [{"name": "m", "upstream": "up", "fallbacks": ["b"]}, {"name": "b", "upstream": "b"}]
+    busy = failing(status=429, headers={"retry-after": "9"})
+    over = {"breaker": {"failures": 1, "cool_s": 30}}
+    async with house(busy, others={"b": failing(status=500)}, models=models, upstream=over) as running:
+        await ask(running.port, chat())
+        answer = await ask(running.port, chat())
+
+        assert (answer.status, answer.headers["retry-after"]) == (429, "9")
 
 
 async def test_client_errors_open_no_breaker() -> None:

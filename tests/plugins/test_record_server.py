@@ -2,15 +2,25 @@
 
 import asyncio
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from contextlib import asynccontextmanager
 
 import aiohttp
+import httpx
 import openai
 import pytest
 import yaml
 
 from predawn.plugins.testing import predawn_server
+from predawn.proxy import history
 from predawn.proxy.cli import main
+from predawn.proxy.store import open_store
 
 SECRET = "bob@example.com"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "who is it?"}]}
@@ -192,3 +202,71 @@ def test_commands_say_what_is_missing(tmp_path, monkeypatch, capsys, arguments, 
 
     assert status == main([*arguments])
     assert told in capsys.readouterr().err
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_ready(url):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/ready") as response:
+                if response.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.02)
+    raise TimeoutError(url)
+
+
+async def traffic(base_url, answered, enough):
+    """Keep asking, streamed and whole, until the server is gone."""
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="-", max_retries=0) as client:
+        while True:
+            try:
+                stream = await client.chat.completions.create(**CHAT, stream=True)
+                async for _ in stream:
+                    pass
+                await client.chat.completions.create(**CHAT)
+            except (openai.APIError, httpx.HTTPError):
+                return
+            answered.append(1)
+            if len(answered) == 40:
+                enough.set()
+
+
+async def test_a_server_killed_in_mid_traffic_leaves_only_whole_exchanges(tmp_path):
+    port = free_port()
+    given = settings(tmp_path, {"record": {"flush_s": 0.02}}, interval_ms=1)
+    given["server"] = {"port": port, "admin_port": 0}
+    file = tmp_path / "predawn.yaml"
+    file.write_text(yaml.safe_dump(given))
+    process = subprocess.Popen([sys.executable, "-m", "predawn.proxy.cli", "serve", "--config", str(file)])
+    try:
+        await asyncio.to_thread(wait_until_ready, f"http://127.0.0.1:{port}")
+        answered, enough = [], asyncio.Event()
+        clients = [traffic(f"http://127.0.0.1:{port}/v1", answered, enough) for _ in range(4)]
+
+        async def kill():
+            async with asyncio.timeout(30):
+                await enough.wait()
+            os.kill(process.pid, signal.SIGKILL)
+
+        await asyncio.gather(kill(), *clients)
+    finally:
+        process.kill()
+        process.wait()
+    store = await open_store(given["state"])
+    rows = [await history.find(store, "default", row["id"]) for row in await history.page(store, "default", limit=999)]
+    await store.aclose()
+
+    assert len(rows) > 0
+    for row in rows:
+        (call,) = row["record"]["calls"]
+
+        assert ("ok", 200, "ok") == (row["outcome"], row["status"], call["outcome"])
+        assert row["output"] == call["output_tokens"] > 0
+        assert row["total_s"] > 0

@@ -1,6 +1,7 @@
 """Maskers: a text in pieces is masked as the whole is, whatever the patterns and the pieces."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -221,3 +222,9 @@ def test_a_pattern_that_runs_away_is_stopped():
     rule = compile_rule("p", r"(?:a|aa|aaa)+(?:b|c)!", "<>", timeout_s=0.01)
     with pytest.raises(TimeoutError):
         masked("a" * 200 + "d", [rule])
+
+
+def test_without_its_engine_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "regex", None)
+    with pytest.raises(ValueError, match=r"pip install 'predawn\[redact\]'"):
+        compile_rule("p", "a", "<>")

@@ -165,8 +165,16 @@ def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
     assert found == [f"more than {MAX_VALUES} values (aliases counted each time)"]
 
 
+@pytest.mark.parametrize("piece", ["$${", "${A:-", "${", "$", "${A", "\ue000", "${A}"])
+@pytest.mark.timeout(20)
+def test_references_are_found_in_linear_time(piece: str) -> None:
+    text = f"a: '{piece * (200_000 // len(piece))}'"
+
+    assert isinstance(parse(text.encode(), {"A": "b"}).data, dict)
+
+
 def test_a_huge_file_is_refused_without_being_parsed(tmp_path: Path) -> None:
-    assert errors(tmp_path, b"#" * (MAX_BYTES + 1)) == ["larger than 1 MiB; this is no settings file"]
+    assert errors(tmp_path, b"#" * (MAX_BYTES + 1)) == ["larger than 512 KiB; this is no settings file"]
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -2,16 +2,14 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.clients.scripted_process import scripted_process
 
-from predawn.proxy.child import Child, leashed
 from predawn.proxy.local_server import fetch, serving
 from predawn.proxy.small_model.files import cache_folder
 
@@ -58,20 +56,9 @@ def install(folder, package):
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory):
-    """`predawn upstream scripted` on a free port; gives its address."""
-    out = tmp_path_factory.mktemp("provider") / "out"
-    command = leashed(
-        sys.executable, "predawn.proxy.cli:main", "upstream", "scripted", "--port", "0", "--interval-ms", "1"
-    )
-    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with Child(command, log=out.with_name("log"), out=out, env=env) as child:
-        give_up_at = time.monotonic() + 20
-        while not (found := re.search(r"http://\S+", out.read_text())):
-            assert child.status is None, child.tail()
-            assert time.monotonic() < give_up_at, "not ready"
-            time.sleep(0.05)
-        yield found[0].removesuffix("/v1")
+def provider():
+    with scripted_process() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

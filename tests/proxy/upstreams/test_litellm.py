@@ -12,13 +12,21 @@ from tests.fixtures import gemini_server as gemini
 from tests.fixtures.anthropic_server import Message
 from tests.fixtures.gemini_server import Content
 from tests.fixtures.provider import Course
-from tests.fixtures.translation import CLAUDE, REMARKS, Case, events, finish_of, read, request, text_of
+from tests.fixtures.translation import (
+    CLAUDE,
+    REMARKS,
+    Case,
+    events,
+    finish_of,
+    read,
+    request,
+    text_of,
+)
 
 from predawn.proxy.clock import SystemClock
 from predawn.proxy.settings import UpstreamSettings
 from predawn.proxy.upstreams.litellm import LiteLLMUpstream
 
-pytest_plugins = ["tests.fixtures.translation"]
 pytestmark = REMARKS
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 WEATHER = {

@@ -8,7 +8,6 @@ from tests.fixtures.translation import CLAUDE, REMARKS, Case, events, read, soon
 
 from predawn.proxy.upstreams.base import UpstreamError
 
-pytest_plugins = ["tests.fixtures.translation"]
 pytestmark = REMARKS
 
 

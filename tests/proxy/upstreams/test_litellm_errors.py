@@ -12,7 +12,6 @@ from tests.fixtures.translation import CLAUDE, REMARKS, Case, events, read, requ
 
 from predawn.proxy.upstreams.base import UpstreamError
 
-pytest_plugins = ["tests.fixtures.translation"]
 pytestmark = REMARKS
 
 

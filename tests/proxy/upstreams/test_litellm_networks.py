@@ -13,7 +13,6 @@ from predawn.proxy.settings import UpstreamSettings
 from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
 from predawn.proxy.upstreams.litellm import LiteLLMUpstream
 
-pytest_plugins = ["tests.fixtures.translation"]
 pytestmark = REMARKS
 
 

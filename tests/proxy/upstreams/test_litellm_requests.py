@@ -13,7 +13,6 @@ from tests.fixtures.translation import CLAUDE, REMARKS, Case, events, finish_of,
 
 from predawn.proxy.upstreams.base import UpstreamRequest
 
-pytest_plugins = ["tests.fixtures.translation"]
 pytestmark = REMARKS
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 WEATHER = {
