@@ -20,7 +20,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "installing tools and test clients …"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[litellm,postgres]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[litellm,postgres,redact]'
 	@touch $@
 
 demo: $(VENV)/.core ## start the proxy in front of a real model, ask it something, show what it cost

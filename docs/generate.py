@@ -69,6 +69,9 @@ def _plugins(_: str) -> Iterator[str]:
         yield from ("", f"### {name}", "", inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0])
         if own:
             yield from ("", *_table(kind.settings_type, own))
+        for heading, model in _parts("", kind.settings_type):
+            if heading:
+                yield from ("", f"#### {name}: {heading}", "", *_table(model))
     yield ""
 
 
@@ -133,7 +136,9 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(default, bool):
         default = str(default).lower()
-    return f"`{', '.join(default) if isinstance(default, tuple) else default}`"
+    if isinstance(default, tuple):
+        default = ", ".join(str(getattr(item, "name", item)) for item in default)
+    return f"`{default}`"
 
 
 def _cell(text: str) -> str:

@@ -29,10 +29,12 @@ from predawn.proxy.relay import (
     pump_bytes,
     pump_chunks,
     read_body,
+    stream_of_body,
 )
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.errors import error_body, error_event, event_of_error, from_upstream, plugin_failed
+from predawn.proxy.wire.fold import BodyChunk
 from predawn.proxy.wire.openai import has_ended, usage_of_body
 from predawn.proxy.wire.sse import EventTooLargeError
 
@@ -164,7 +166,7 @@ class Conversation:
         wanted = head.output_limit or model.settings.max_output_tokens
         if wanted is not None and head.n is not None:
             wanted *= max(head.n, 1)
-        prompt = estimated_prompt_tokens(exchange.body)
+        prompt = estimated_prompt_tokens(exchange.body) if self._identity.is_limited else 0
         self._lease = await self._access.reserve(self._identity, model.price, prompt, wanted)
 
     async def _stream(self, reply: Reply, filters: Sequence[ChunkFilter]) -> web.StreamResponse:
@@ -179,7 +181,8 @@ class Conversation:
             gate = UsageHider() if exchange.hides_usage else WholeEvents()
             await pump_bytes(reply.source, sink, meter, gate, exchange.upstream)
         else:
-            await pump_chunks(reply, sink, meter, filters, exchange.route, hides_usage=exchange.hides_usage)
+            upstream, hides = exchange.upstream, exchange.hides_usage
+            await pump_chunks(reply, sink, meter, filters, exchange.route, upstream=upstream, hides_usage=hides)
         self._account.upstream_done_at = perf_counter()
         if not has_ended(meter.tail, exchange.route) and self._model.expects_end:
             message = "the stream ended without its end mark"
@@ -201,7 +204,9 @@ class Conversation:
         if sink.opened:  # comments have been sent: what comes now can only be an event
             if not reply.ok:
                 return sink.break_off(event_of_error(body, exchange.route))
-            sink.write(b"data: " + body.replace(b"\n", b" ") + b"\n\n")
+            shows = not exchange.hides_usage
+            for event in stream_of_body(BodyChunk(body), exchange.route, exchange.upstream, include_usage=shows):
+                sink.write(event)
             return await sink.finish()
         headers.extend(self._own_headers())
         return web.Response(body=body, status=reply.status, headers=headers)

@@ -128,13 +128,16 @@ async def _lifespan(impl: Impl, app: App) -> AsyncIterator[None]:
         await anext(generator)
     except StopAsyncIteration as exc:
         raise PluginError(f"plugin {impl.plugin!r}: lifespan must yield once") from exc
-    yield
     try:
-        await anext(generator)
-    except StopAsyncIteration:
-        return
-    await generator.aclose()
-    log.error("plugin %s: lifespan yielded more than once", impl.plugin)
+        yield
+    finally:  # also when a later plugin keeps the server from starting
+        try:
+            await anext(generator)
+        except StopAsyncIteration:
+            pass
+        else:
+            await generator.aclose()
+            log.error("plugin %s: lifespan yielded more than once", impl.plugin)
 
 
 def _same_plugins(old: Settings, new: Settings) -> bool:

@@ -129,7 +129,7 @@ class StreamSink:
         assert self._response is not None
         try:
             async with asyncio.timeout(self.idle_s):
-                await self._response.drain()
+                await self._request.writer.drain()
         except TimeoutError as exc:
             raise ClientStalledError(f"the client read nothing for {self.idle_s:g} s") from exc
 
@@ -355,31 +355,48 @@ async def pump_chunks(
     filters: Sequence[ChunkFilter],
     route: RouteName,
     *,
+    upstream: str,
     hides_usage: bool,
 ) -> None:
     """Relay chunk by chunk through the filters. Raises `UpstreamError` if the answer is lost on the way."""
-    done = False
-    async for chunk in reply.chunks:
+    is_done_seen = is_last_seen = False
+
+    def send(chunk: Chunk) -> None:
+        nonlocal is_done_seen, is_last_seen
+        is_last_seen = is_last_seen or chunk.is_last
         for item in filtered(chunk, filters):
-            for event in _events(item, route, include_usage=not hides_usage):
+            for event in _events(item, route, upstream, include_usage=not hides_usage):
                 meter.saw(event)
-                done = done or is_done(event)
+                is_done_seen = is_done_seen or is_done(event)
                 if not (hides_usage and is_usage_only(event)):
                     sink.write(event)
+
+    async for chunk in reply.chunks:
+        send(chunk)
         if sink.is_full:
             await sink.drain()
-    if not done and route in ("chat", "completions") and not reply.is_stream:
-        sink.write(b"data: [DONE]\n\n")
-        meter.saw(b"data: [DONE]\n\n")
+    if filters and not is_last_seen:
+        send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
+    if not is_done_seen and route in ("chat", "completions") and not reply.is_stream:
+        send(Chunk(b"data: [DONE]\n\n", is_last=True))
 
 
-def _events(chunk: Chunk, route: RouteName, *, include_usage: bool) -> list[bytes]:
+def _events(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:
     origin: Chunk | None = chunk
     while origin is not None:
         if isinstance(origin, BodyChunk):
-            return events_of(chunk, route, include_usage=include_usage)
+            return stream_of_body(chunk, route, upstream, include_usage=include_usage)
         origin = origin.origin
     return [chunk.raw]
+
+
+def stream_of_body(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:
+    """The events of a whole body. Raises `UpstreamError` if it has none."""
+    try:
+        return events_of(chunk, route, include_usage=include_usage)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        message = f"it did not stream, and its answer makes no stream ({type(exc).__name__})"
+        raise UpstreamError(upstream, "protocol", message, sent_nothing=False) from exc
 
 
 async def read_body(source: ByteSource, upstream: str) -> bytes:

@@ -163,7 +163,7 @@ async def _listen_admin(settings: Settings, app: App, stack: AsyncExitStack, por
     wanted = server.admin_port
     if wanted is None:
         wanted = port + 1000 if server.port else 0
-    elif wanted:
+    if wanted:
         wanted += worker
     admin = HttpServer(app.handle_admin, body_limit=1 << 20)
     sockets, admin_port = await listen(admin, server.admin_host, wanted)

@@ -14,7 +14,7 @@ from predawn.proxy.conversation import Conversation, Tools
 from predawn.proxy.exchange import Exchange, RequestError, RouteName
 from predawn.proxy.networks import Networks
 from predawn.proxy.wire.headers import to_upstream
-from predawn.proxy.wire.openai import Head, read_head
+from predawn.proxy.wire.openai import Head, read_head, refuse_two_models
 
 if TYPE_CHECKING:
     from predawn.proxy.access import Access
@@ -90,7 +90,9 @@ class Service:
         body = await read_request(request, self.settings.server.body_limit_mb)
         head = read_head(body)
         model = self.models.find(head.model)
-        self.access.check_model(identity, head.model)
+        if identity.key is not None and identity.key.models is not None:
+            refuse_two_models(body)
+            self.access.check_model(identity, head.model)
         self._check_choices(head)
         query = request.rel_url.raw_query_string
         exchange = Exchange(

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from predawn.proxy.meters import Counter
-    from predawn.proxy.metrics import Metrics
+    from predawn.proxy.meters import Counter, Family, Histogram
 
 OTHER: Final = "other"
 """Stands for a model that is no alias, and for whatever else is outside of a label's fixed set."""
 USUAL_CODES: Final = (200, 400, 429, 500, 502, 503, 504)
 KNOWN_CODES: Final = frozenset({*map(int, HTTPStatus), 499, 529})
+
+
+class TrafficFamilies(Protocol):
+    """The metrics a finished request is counted in; `Metrics` has them."""
+
+    requests: Family[Counter]
+    request_duration: Family[Histogram]
+    time_to_first_token: Family[Histogram]
+    inter_token_latency: Family[Histogram]
+    max_token_gap: Family[Histogram]
+    overhead: Family[Histogram]
+    tokens: Family[Counter]
 
 
 class TrafficMeters:
@@ -36,7 +47,7 @@ class TrafficMeters:
         "_verify",
     )
 
-    def __init__(self, metrics: Metrics, route: str, model: str, upstream: str, stream: str) -> None:
+    def __init__(self, metrics: TrafficFamilies, route: str, model: str, upstream: str, stream: str) -> None:
         self._duration = metrics.request_duration.of(route, model, upstream, stream)
         self._ttft = metrics.time_to_first_token.of(route, model, upstream)
         self._mean_gap = metrics.inter_token_latency.of(route, model, upstream)

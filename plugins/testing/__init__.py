@@ -18,7 +18,7 @@ import pytest
 
 from predawn.plugins.testing.clock import ManualClock, settle
 from predawn.plugins.testing.result import RunResult
-from predawn.plugins.testing.server import RunningServer, predawn_server
+from predawn.plugins.testing.server import RunningServer, predawn_server, scripted_server
 from predawn.plugins.testing.watch import PluginMisuseError
 from predawn.plugins.testing.workbench import Workbench, run_plugin, workbench
 from predawn.proxy.upstreams.scripted import Answer, Received, Script, ScriptedUpstream, ToolCall
@@ -36,6 +36,7 @@ __all__ = [
     "Workbench",
     "predawn_server",
     "run_plugin",
+    "scripted_server",
     "settle",
     "workbench",
 ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predawn.proxy.upstreams.scripted import Answer, Script
+
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
     from predawn.proxy.server import Server
+    from predawn.proxy.upstreams.scripted.server import ScriptedServer
+    from predawn.proxy.upstreams.scripted.stage import Choose
 
 SCRIPTED: Mapping[str, Any] = {
     "upstreams": [{"name": "scripted", "kind": "scripted"}],
@@ -53,3 +57,12 @@ async def predawn_server(settings: Mapping[str, Any], *, clock: Clock | None = N
         async with running(Settings.model_validate(given), clock=clock) as server:
             host = server.settings.server.host
             yield RunningServer(f"http://{host}:{server.port}", f"http://{host}:{server.admin_port}", server)
+
+
+def scripted_server(
+    script: Script | Answer | str | None = None, *, port: int = 0, choose: Choose | None = None
+) -> AbstractAsyncContextManager[ScriptedServer]:
+    """A scripted provider over HTTP on a free port: `async with scripted_server("hello") as provider:`."""
+    from predawn.proxy.upstreams.scripted.server import scripted_server as serve
+
+    return serve(script, port=port, choose=choose)

@@ -57,11 +57,22 @@ class Watch:
             with Blame(self, plugin, hook):
                 result = await _timed(function(exchange, *rest), partial(self._took, plugin, hook))
             self.check_request(plugin, exchange)
-            if hook == "around_completion" and not isinstance(result, Reply):
-                self.misuse(plugin, f"around_completion must return a Reply, it returned {type(result).__name__}")
-            return result
+            return self._checked_reply(plugin, result) if hook == "around_completion" else result
 
         return watched
+
+    def _checked_reply(self, plugin: str, reply: Any) -> Any:
+        if not isinstance(reply, Reply):
+            self.misuse(plugin, f"around_completion must return a Reply, it returned {type(reply).__name__}")
+        elif not reply.is_raw:
+            return reply.with_chunks(self._blamed(plugin, reply.chunks))
+        return reply
+
+    async def _blamed(self, plugin: str, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+        """What a plugin's own generator raises comes after the hook has returned."""
+        with Blame(self, plugin, "the chunks of around_completion"):
+            async for chunk in chunks:
+                yield chunk
 
     def _watched_factory(self, plugin: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -138,7 +149,9 @@ class Blame:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, Exception) and not isinstance(exc, RequestError | UpstreamError | HookError):
+        if not isinstance(exc, Exception) or isinstance(exc, RequestError | UpstreamError | HookError):
+            return
+        if all(exc is not known for known in self._watch.found):  # an outer plugin sees it again
             exc.add_note(self._where)
             self._watch.found.append(exc)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
+from multidict import CIMultiDict
 
 from predawn.plugins.testing.clock import ManualClock, settle
 from predawn.proxy.exchange import Exchange, RouteName
@@ -90,12 +91,13 @@ class Workbench:
         from predawn.plugins.testing.result import RunResult
 
         self._count += 1
-        ident = f"test-{self._count}"
+        sent = CIMultiDict({"x-request-id": f"test-{self._count}", "Content-Type": "application/json"})
+        sent.update(headers or {})
         answered = await self.http(
             "POST",
             PATHS[route],
             _body(request, route, stream=stream),
-            headers={"x-request-id": ident, "Content-Type": "application/json", **(headers or {})},
+            headers=sent,
             disconnect_after=disconnect_after,
         )
         self._report()
@@ -106,7 +108,7 @@ class Workbench:
             raw=answered.body,
             finished=answered.complete,
             upstream=self.upstream,
-            done=self._witness.seen.get(answered.headers.get("x-request-id", ident), self._witness.seen.get(ident)),
+            done=self._witness.seen.get(sent["x-request-id"]),
         )
 
     async def http(
@@ -127,8 +129,11 @@ class Workbench:
         connection.send(method, path, headers or {}, body)
         try:
             async with asyncio.timeout(HANG_S):
+                if disconnect_after == 0:
+                    await settle()
+                    connection.close()
                 await self._pass_time(over)
-                await self._finish()
+                await self._finish((headers or {}).get("x-request-id"))
         except TimeoutError:
             raise AssertionError(f"nothing ended {method} {path} within {HANG_S:g} real seconds") from None
         finally:
@@ -144,12 +149,14 @@ class Workbench:
             if not over.done() and not (isinstance(self.clock, ManualClock) and await self.clock.jump()):
                 await asyncio.wait([over], timeout=0.02)
 
-    async def _finish(self) -> None:
+    async def _finish(self, ident: str | None) -> None:
+        """Wait until the last observer has seen the exchange; or all of them, if this was none or has no name."""
         service = self._app.generation.service
-        while service.conversations:
+        while ident not in self._witness.seen and service.conversations:
             await settle()
-            await asyncio.sleep(0.001 if service.conversations else 0)
-        await service.tools.observers.drain()
+            await asyncio.sleep(0.001)
+        if ident not in self._witness.seen:
+            await service.tools.observers.drain()
 
     def _report(self) -> None:
         """Raise what the plugins did wrong."""
@@ -169,7 +176,7 @@ async def workbench(
     config: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     strict: bool = True,
-    blocking_s: float | None = 1.0,
+    blocking_s: float | None = 2.0,
 ) -> AsyncIterator[Workbench]:
     """Run the proxy in this process with these plugins, in this order, in front of a scripted upstream.
 
@@ -304,7 +311,7 @@ async def run_plugin(
     config: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     strict: bool = True,
-    blocking_s: float | None = 1.0,
+    blocking_s: float | None = 2.0,
 ) -> RunResult:
     """Send one request through the whole proxy with this plugin in it, in this process and without a socket.
 

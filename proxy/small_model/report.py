@@ -41,7 +41,7 @@ class Report:
             self._out.flush()
             self._open_line = True
             return
-        quarter = int(4 * done / total_mb) if total_mb else 0
+        quarter = 4 * round(done) // total_mb if total_mb else 0
         if (title, quarter) != self._last:
             self._last = (title, quarter)
             self.step(f"  {title}: {done:.0f} of {total_mb} MB")

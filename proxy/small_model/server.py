@@ -59,7 +59,7 @@ def running(
 
 def threads() -> int:
     """Threads for the model: one on a small machine, where the proxy and the client need the other core."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if cores <= 2 else min(4, cores // 2)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import os
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ OWN_NETWORK = frozenset({"anthropic", "gemini", "vertex_ai", "vertex_ai_beta", "
 """Providers whose code in LiteLLM takes an HTTP client; the others bring their own, and their errors are LiteLLM's."""
 OWN_CREDENTIALS = frozenset({"vertex_ai", "vertex_ai_beta", "bedrock", "sagemaker", "sagemaker_chat", "azure", "oci"})
 """Providers that may have no key but a role or an account file."""
+MODEL_NAME = re.compile(r"[\w.:/@+-]{1,256}", re.ASCII)
 PLACEHOLDER_KEY = "none"
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches a file at import
@@ -128,7 +130,10 @@ class LiteLLMUpstream:
             raise RuntimeError(f"upstream {self.name!r} is not open")
         from predawn.proxy.upstreams.provider_wire import Wire, current_wire
 
-        body = await _members(request)
+        try:
+            body = await _members(request)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            return error_reply(ProviderError(400, f"The request body is not valid JSON: {exc}", "invalid_json"), {})
         if request.stream and isinstance(body.get("n"), int) and body["n"] > 1:
             return error_reply(MANY_STREAMED, {})
         try:
@@ -220,9 +225,18 @@ class LiteLLMUpstream:
         return base.rstrip("/") if base is not None else None
 
     def _provider(self, model: str) -> str:
+        """LiteLLM's name of the provider. Raises `ValueError` for a name that could lead the key astray.
+
+        Where an alias is `*` the client writes the name, and some providers take an address in its place.
+        """
         provider = self._providers.get(model)
         if provider is None:
+            if not MODEL_NAME.fullmatch(model) or ".." in model or "//" in model:
+                raise ValueError(f"{model[:100]!r} is not the name of a model")
             provider = str(self._litellm.get_llm_provider(model=model)[1])
+            own = self.settings.model
+            if own is not None and provider != str(self._litellm.get_llm_provider(model=own)[1]):
+                raise ValueError(f"{model[:100]!r} is not of the provider of {own!r}")
             if len(self._providers) < 256:
                 self._providers[model] = provider
         return provider
@@ -281,9 +295,12 @@ def _failures(litellm: Any) -> Failures:
     """LiteLLM's own errors descend from the OpenAI SDK's; the others are what has been seen to slip through it."""
     slipped = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError)
     base = importlib.import_module("openai").OpenAIError
-    network = importlib.import_module("httpx").HTTPError
+    httpx: Any = importlib.import_module("httpx")
     return Failures(
-        (base, network, *slipped), litellm.APIConnectionError, litellm.Timeout, litellm.UnsupportedParamsError
+        raised=(base, httpx.HTTPError, *slipped),
+        unsupported=litellm.UnsupportedParamsError,
+        timeout=httpx.TimeoutException,
+        connection=httpx.TransportError,
     )
 
 

@@ -28,9 +28,10 @@ class Failures:
 
     raised: tuple[type[Exception], ...]
     """All that its calls are known to raise."""
-    connection: type[Exception]
-    timeout: type[Exception]
     unsupported: type[Exception]
+    timeout: type[Exception]
+    """What an HTTP client raises below LiteLLM; so is `connection`."""
+    connection: type[Exception]
 
 
 class Teller:
@@ -65,14 +66,16 @@ class Teller:
         status: Any = getattr(exc, "status_code", None)
         if owned:  # nothing was sent, so whatever LiteLLM calls it, the request is to blame
             return self.refusal(exc, status if isinstance(status, int) and 400 <= status < 500 else 400)
-        if isinstance(exc, self.failures.timeout):
-            raise UpstreamError(self._upstream, "timeout_ttft", self._words(exc)) from exc
-        if isinstance(exc, self.failures.connection) or not isinstance(status, int):
-            raise UpstreamError(self._upstream, "connect", self._words(exc)) from exc
-        response: Any = getattr(exc, "response", None)
-        headers = getattr(exc, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
         if isinstance(exc, self.failures.unsupported):
             return self.refusal(exc, 400)
+        if _came_of(exc, self.failures.timeout):
+            raise UpstreamError(self._upstream, "timeout_ttft", self._words(exc)) from exc
+        if _came_of(exc, self.failures.connection):
+            raise UpstreamError(self._upstream, "connect", self._words(exc)) from exc
+        if not isinstance(status, int):
+            raise UpstreamError(self._upstream, "protocol", self._words(exc)) from exc
+        response: Any = getattr(exc, "response", None)
+        headers = getattr(exc, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
         return error_reply(ProviderError(status, self._words(exc)), dict(headers))
 
     def refusal(self, exc: Exception, status: int) -> Reply:
@@ -95,15 +98,14 @@ class Teller:
         return UpstreamError(self._upstream, reason, message, sent_nothing=False)
 
     def _reason(self, exc: Exception) -> Reason:
-        if isinstance(exc, self.failures.timeout):
+        if _came_of(exc, self.failures.timeout):
             return "timeout_idle"
-        inner = getattr(exc, "original_exception", None)
+        if _came_of(exc, self.failures.connection):
+            return "truncated"
         status: Any = getattr(exc, "status_code", None)
         if status == 429:
             return "429"
-        if isinstance(inner or exc, self.failures.connection) or not isinstance(status, int):
-            return "protocol"
-        return "5xx" if status >= 500 else "protocol"
+        return "5xx" if isinstance(status, int) and status >= 500 else "protocol"
 
     def _words(self, exc: Exception) -> str:
         """LiteLLM's message without its prefixes, its advice on its own settings, tracebacks and secrets."""
@@ -120,3 +122,11 @@ class Teller:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _came_of(exc: BaseException | None, kind: type[Exception]) -> bool:
+    """True if `exc` is of a kind, or was raised because of one that is."""
+    seen = 0
+    while exc is not None and seen < 16 and not isinstance(exc, kind):
+        exc, seen = exc.__cause__ or exc.__context__, seen + 1
+    return isinstance(exc, kind)

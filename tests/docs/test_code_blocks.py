@@ -13,16 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import yaml
 
+from predawn.plugins.testing import predawn_server
 from predawn.proxy.settings import Settings
 from predawn.proxy.upstreams.scripted import Answer, Counts, Script
 from predawn.proxy.upstreams.scripted.script import FAULTS, STYLES
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text(encoding="utf-8"))
+PAGES = [
+    page
+    for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
+    if "```python" in page.read_text(encoding="utf-8")
+]
+SERVER = "http://127.0.0.1:8080"
+"""Where a reader's server listens."""
 TESTED = ["writing-plugins.md", "testing-plugins.md"]
 
 
@@ -34,12 +42,12 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     ]
 
 
-def run_blocks(page: Path) -> types.ModuleType:
-    """Run a page as one module; a failure shows the page's own line."""
+def run_blocks(page: Path, url: str = SERVER) -> types.ModuleType:
+    """Run a page as one module against the server at `url`; a failure shows the page's own line."""
     module = types.ModuleType(f"docs_{page.stem.replace('-', '_')}")
     sys.modules[module.__name__] = module  # pydantic looks names up there
     for line, code in blocks(page, "python"):
-        tree = ast.increment_lineno(ast.parse(code, str(page)), line - 1)
+        tree = ast.increment_lineno(ast.parse(code.replace(SERVER, url), str(page)), line - 1)
         exec(compile(tree, str(page), "exec"), vars(module))
     return module
 
@@ -60,8 +68,13 @@ def modules() -> Iterator[dict[str, types.ModuleType]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_blocks_of_a_page_run(page: Path) -> None:
-    module = run_blocks(page)
+async def test_the_blocks_of_a_page_run(page: Path) -> None:
+    """Client code on a page talks to a real server, with a scripted model behind any name."""
+    async with predawn_server({}) as server:
+        module = await asyncio.to_thread(run_blocks, page, server.url)
+    for made in vars(module).values():
+        if isinstance(made, openai.OpenAI):
+            made.close()  # readers let the end of their program do that
     del sys.modules[module.__name__]
 
 

@@ -66,3 +66,13 @@ def test_a_refusal_costs_nothing_and_is_on_record(accounted, ledger_of):
     record = ledger_of(caught.value.response.headers["x-request-id"])
 
     assert (record["status"], record["outcome"], tokens(record["ledger"])) == (400, "client_error", (0, 0, 0))
+
+
+def test_two_choices_are_booked_as_the_server_counts_them(accounted, ledger_of):
+    """It counts one choice, and says so twice in a stream: the ledger neither corrects nor doubles it."""
+    whole = accounted.chat.completions.with_raw_response.create(**chat(n=2))
+    stream = accounted.chat.completions.with_raw_response.create(**chat(n=2), stream=True)
+    list(stream.parse())
+    booked = [ledger_of(reply.headers["x-request-id"])["ledger"]["output"] for reply in (whole, stream)]
+
+    assert booked == [whole.parse().usage.completion_tokens] * 2

@@ -212,6 +212,24 @@ def test_a_client_that_goes_away_closes_the_upstream_once(after: int, interval_m
     assert result.exchange.ledger.chunks >= after
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_may_go_away_before_it_hears_anything(stream: bool) -> None:
+    result = await run_plugin(Quiet, upstream=Answer(fault="stall_headers"), stream=stream, disconnect_after=0)
+
+    assert (result.status, result.outcome) == (0, "client_closed")
+    assert (result.upstream.counts.cut, result.upstream.counts.in_flight) == (1, 0)
+
+
+async def test_requests_may_run_side_by_side() -> None:
+    async with workbench(PolitePlugin, upstream=Script(interval_ms=50)) as bench:
+        results = await asyncio.gather(*(bench.run(str(number), stream=True) for number in range(5)))
+
+    assert [result.exchange.request["messages"][0]["content"] for result in results] == [
+        f"{number}, please" for number in range(5)
+    ]
+    assert bench.upstream.counts.most_in_flight == 5
+
+
 async def test_a_refused_request_has_no_exchange() -> None:
     result = await run_plugin(Quiet, b"{not json")
 
@@ -242,7 +260,7 @@ async def test_headers_reach_the_plugin_but_credentials_do_not() -> None:
     assert "x-predawn-sleep" not in result.sent.headers
 
 
-async def test_a_workbench_keeps_plugin_upstream_and_store_between_requests() -> None:
+async def test_lifespan_spans_all_requests_of_a_workbench_and_may_open_the_store() -> None:
     class Counting(Plugin):
         def __init__(self, settings: PluginSettings) -> None:
             super().__init__(settings)

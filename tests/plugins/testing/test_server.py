@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
 
-from predawn.plugins.testing import Script, predawn_server
+from predawn.plugins.testing import Script, predawn_server, scripted_server
 from predawn.proxy.dispatch import PluginError
-from predawn.proxy.upstreams.scripted.server import scripted_server
 
 
 async def test_a_whole_server_answers_the_official_client() -> None:
@@ -43,3 +44,10 @@ async def test_an_unknown_plugin_keeps_the_server_from_starting() -> None:
     with pytest.raises(PluginError, match="there is no plugin 'shoud'"):
         async with predawn_server({"plugins": ["shoud"]}):
             pass
+
+
+def test_importing_it_at_every_start_of_pytest_is_cheap() -> None:
+    heavy = ("aiohttp", "sqlalchemy", "alembic", "litellm", "prometheus_client", "yaml", "limits")
+    code = f"import predawn.plugins.testing, sys; print([name for name in {heavy!r} if name in sys.modules])"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

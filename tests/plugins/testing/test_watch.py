@@ -105,7 +105,7 @@ MISUSES = [
 @pytest.mark.parametrize(("plugin", "told"), MISUSES)
 async def test_a_misuse_is_raised_and_says_what_to_do(plugin: type[Plugin], told: str) -> None:
     with pytest.raises(PluginMisuseError, match=told):
-        await run_plugin(plugin, upstream="a b", stream=True, blocking_s=0.05)
+        await run_plugin(plugin, upstream="a b", stream=True, blocking_s=0.05 if plugin is Blocks else None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -148,6 +148,18 @@ class BreaksFilter(Breaks):
         return lambda chunk: 1 / 0
 
 
+class BreaksMidStream(Breaks):
+    @hookimpl
+    async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:
+        reply = await call_next(exchange)
+        return reply.with_chunks(self._broken(reply.chunks))
+
+    async def _broken(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+        async for chunk in chunks:
+            yield chunk
+            await self._break()
+
+
 class BreaksObserver(Breaks):
     @hookimpl
     async def on_done(self, exchange: Exchange) -> None:
@@ -158,6 +170,7 @@ BROKEN = [
     (BreaksOnRequest, "on_request"),
     (BreaksAssess, "assess"),
     (BreaksAround, "around_completion"),
+    (BreaksMidStream, "the chunks of around_completion"),
     (BreaksFilter, "chunk_filter"),
     (BreaksObserver, "on_done"),
 ]

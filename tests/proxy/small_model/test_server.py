@@ -8,9 +8,9 @@ from predawn.proxy.small_model.download import SetupError
 from predawn.proxy.small_model.files import SmallModel
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 1), (4, 2), (64, 4)])
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (4, 2), (64, 4)])
 def test_the_model_leaves_cores_to_the_others(monkeypatch, cores, threads):
-    monkeypatch.setattr(server.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(server.os, "sched_getaffinity", lambda _: range(cores), raising=False)
 
     assert server.threads() == threads
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.fixtures import anthropic_server as anthropic
 from tests.fixtures import gemini_server as gemini
 from tests.fixtures.anthropic_server import Message
@@ -24,7 +26,7 @@ from tests.fixtures.translation import (
 )
 
 from predawn.proxy.clock import SystemClock
-from predawn.proxy.settings import UpstreamSettings
+from predawn.proxy.settings import Settings, UpstreamSettings
 from predawn.proxy.upstreams.litellm import LiteLLMUpstream
 
 pytestmark = REMARKS
@@ -272,3 +274,15 @@ def test_nothing_but_the_provider_is_contacted_and_nothing_is_logged(tmp_path: P
     assert "PROMPT-MARK" not in done.stderr
     assert anthropic.KEY not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```", (Path(__file__).parents[3] / "docs" / "providers.md").read_text(), re.DOTALL
+)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_of_the_page_on_providers_are_settings(example: str) -> None:
+    settings = Settings.model_validate(yaml.safe_load(example))
+
+    assert {model.upstream for model in settings.models} <= {upstream.name for upstream in settings.upstreams}

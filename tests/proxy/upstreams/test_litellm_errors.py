@@ -8,9 +8,9 @@ from tests.fixtures import gemini_server as gemini
 from tests.fixtures.anthropic_server import Message
 from tests.fixtures.gemini_server import Content
 from tests.fixtures.provider import Course, Failure, Raw
-from tests.fixtures.translation import CLAUDE, REMARKS, Case, events, read, request, soon, text_of
+from tests.fixtures.translation import CLAUDE, GEMINI, REMARKS, Case, events, read, request, soon, text_of
 
-from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
 
 pytestmark = REMARKS
 
@@ -105,6 +105,36 @@ async def test_a_model_without_a_known_provider_is_not_found(case: Case, model: 
     reply = await case.upstream.send(request(model, {"messages": [{"role": "user", "content": "hi"}]}))
 
     assert (reply.status, (await read(reply))["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    "model", ["gemini/../x", "huggingface/https://127.0.0.1:1/x", "gemini/x?key=1", "a b", "x" * 300]
+)
+async def test_a_model_name_cannot_be_an_address(case: Case, model: str) -> None:
+    reply = await case.upstream.send(request(model, {"messages": [{"role": "user", "content": "hi"}]}))
+
+    assert reply.status == 404
+    assert case.server.requests == []
+
+
+async def test_an_upstream_that_names_its_model_serves_no_other_provider(claude: Case) -> None:
+    upstream = claude.make(model="anthropic/claude-opus-4-1")
+    await upstream.open()
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    same = await upstream.send(request(CLAUDE, body))
+    other = await upstream.send(request("gemini/gemini-2.5-flash", body))
+    await upstream.aclose()
+
+    assert (same.status, other.status) == (200, 404)
+
+
+async def test_a_body_that_is_not_json_is_refused(case: Case) -> None:
+    replies = [
+        await case.upstream.send(UpstreamRequest("chat", "POST", "/", case.model, body, {}, False, dict))
+        for body in (b"{", b"[]", b"{}", b'{"messages":"\xff"}', b"[" * 100_000)
+    ]
+
+    assert all(400 <= reply.status < 500 or (reply.status == 200 and case.model == GEMINI) for reply in replies)
 
 
 NONSENSE: list[Any] = [

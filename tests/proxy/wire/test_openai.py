@@ -7,6 +7,7 @@ from predawn.proxy.wire.openai import (
     has_ended,
     is_usage_only,
     read_head,
+    refuse_two_models,
     upstream_body,
     usage_of_body,
     usage_of_tail,
@@ -22,9 +23,6 @@ from predawn.proxy.wire.openai import (
         (b'{"messages": []}', "model"),
         (b'{"model": 5}', "model"),
         (b'{"model": "a", "x": NaN}', "not valid JSON"),
-        (b'{"model": "a", "model": "b"}', "more than once"),
-        (b'{"model": "a", "mod\\u0065l": "b"}', "more than once"),
-        (b'{"model": "a", "x": "\xff"}', "not UTF-8"),
         (b'{"model": "\xff"}', "not UTF-8"),
         (b'{"model": "a", "x": ' + b"[" * 100_000, "too deeply"),
         (b'{"model": "a"} {}', "not valid JSON"),
@@ -37,8 +35,20 @@ def test_a_broken_body_is_refused_in_words(body, told):
     assert 400 == caught.value.status
 
 
+@pytest.mark.parametrize("body", [b'{"model": "a", "model": "b"}', b'{"model": "a", "mod\\u0065l": "b"}'])
+def test_two_models_in_one_body_are_refused(body):
+    with pytest.raises(RequestError, match="more than once"):
+        refuse_two_models(body)
+
+
+def test_a_member_name_may_be_written_with_escapes():
+    assert "a" == read_head(b'{"mod\\u0065l": "a"}').model
+
+
 def test_a_model_named_inside_a_message_is_no_second_model():
     body = json.dumps({"model": "a", "metadata": {"model": "b"}, "messages": [{"content": '"model": "c"'}]}).encode()
+
+    refuse_two_models(body)
 
     assert "a" == read_head(body).model
 

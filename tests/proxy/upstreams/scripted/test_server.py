@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,8 @@ import openai
 import pytest
 
 from predawn.proxy.tasks import Tasks
-from predawn.proxy.upstreams.scripted import Answer, Script
+from predawn.proxy.upstreams.base import UpstreamRequest
+from predawn.proxy.upstreams.scripted import Answer, Script, ScriptedUpstream
 from predawn.proxy.upstreams.scripted.server import ScriptedServer, scripted_server
 
 USER = [{"role": "user", "content": "one two three"}]
@@ -284,3 +286,35 @@ async def test_a_taken_port_is_an_error() -> None:
         with pytest.raises(OSError, match="address already in use"):
             async with scripted_server("b", port=port):
                 pass
+
+
+SAME = [
+    "no_done",
+    "garbage",
+    "invalid_utf8",
+    "error_event",
+    "crlf",
+    "data_lines",
+    "comments",
+    "trickle",
+    "gzip",
+    "no_usage",
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("override", ["", *SAME, "status=503", "reasoning=let me see"])
+async def test_the_fake_in_process_says_the_same_bytes(
+    server: ScriptedServer, http: aiohttp.ClientSession, override: str, stream: bool
+) -> None:
+    body = json.dumps({**CHAT, "stream": stream}).encode()
+    async with http.post("/v1/chat/completions", data=body, headers={"x-script": override}) as reply:
+        over_http = await reply.read()
+    sent = UpstreamRequest("chat", "POST", "/chat/completions", "m", body, {"x-script": override}, stream, dict)
+    told = await ScriptedUpstream("hello there").send(sent)
+    assert told.source is not None
+    in_process = b"".join([data async for data in told.source])
+
+    assert (gzip.decompress(over_http) if override == "gzip" else over_http) == in_process
+    assert reply.status == told.status
+    assert reply.headers["Content-Type"] == told.headers["Content-Type"]

@@ -12,6 +12,8 @@ class ShoutSettings(PluginSettings):
 
 
 class ShoutPlugin(Plugin[ShoutSettings]):
+    """Answers in capitals."""
+
     settings_type = ShoutSettings
 
     @hookimpl
