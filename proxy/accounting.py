@@ -9,7 +9,7 @@ from predawn.proxy.exchange import Exchange
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
 from predawn.proxy.relay import StreamMeter
-from predawn.proxy.wire.openai import Usage, usage_of_tail
+from predawn.proxy.wire.openai import Usage
 
 BYTES_PER_TOKEN = 4
 """Rough size of a token, for prompts whose usage nobody reported."""
@@ -58,7 +58,7 @@ class Account:
             ledger.max_gap_s = meter.max_gap_s
             ledger.chunks = meter.events
             if self.usage is None:
-                self.usage = usage_of_tail(meter.tail)
+                self.usage = meter.usage
         if ledger.calls:
             self._book(exchange, model)
         self._observe(exchange, model, metrics)

@@ -35,7 +35,7 @@ from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.errors import error_body, error_event, event_of_error, from_upstream, plugin_failed
 from predawn.proxy.wire.fold import BodyChunk
-from predawn.proxy.wire.openai import has_ended, usage_of_body
+from predawn.proxy.wire.openai import usage_of_body
 from predawn.proxy.wire.sse import EventTooLargeError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ class Conversation:
         "_model",
         "_request",
         "_sink",
-        "_task",
         "_tools",
     )
 
@@ -93,7 +92,6 @@ class Conversation:
         self._identity = identity
         self._lease: Lease | None = None
         self._account = Account()
-        self._task = asyncio.current_task()
         self._interruption: RequestError | None = None
         self._sink = StreamSink(request, self._own_headers(), model.timeouts.idle_s)
 
@@ -171,7 +169,7 @@ class Conversation:
 
     async def _stream(self, reply: Reply, filters: Sequence[ChunkFilter]) -> web.StreamResponse:
         exchange, sink = self._exchange, self._sink
-        meter = self._account.meter = StreamMeter()
+        meter = self._account.meter = StreamMeter(exchange.route)
         sink.quiet()
         headers = self._headers(reply)
         for name, value in STREAM_HEADERS.items():
@@ -184,7 +182,7 @@ class Conversation:
             upstream, hides = exchange.upstream, exchange.hides_usage
             await pump_chunks(reply, sink, meter, filters, exchange.route, upstream=upstream, hides_usage=hides)
         self._account.upstream_done_at = perf_counter()
-        if not has_ended(meter.tail, exchange.route) and self._model.expects_end:
+        if not meter.has_ended and self._model.expects_end:
             message = "the stream ended without its end mark"
             raise UpstreamError(exchange.upstream, "truncated", message, sent_nothing=False)
         return await sink.finish()
@@ -236,8 +234,7 @@ class Conversation:
     def interrupt(self, error: RequestError) -> None:
         """End it now, for a reason the client is told."""
         self._interruption = error
-        if self._task is not None:
-            self._task.cancel()
+        self._request.task.cancel()
 
     def _client_left(self, exc: BaseException) -> None:
         exchange = self._exchange

@@ -301,56 +301,82 @@ def _check_names(pm: pluggy.PluginManager) -> None:
         raise PluginError(f"{exc}{nearest(unknown, hooks)}") from exc
 
 
+class _Observer:
+    """One plugin's `on_done`, and how often it has failed in a row."""
+
+    __slots__ = ("failures", "impl")
+
+    def __init__(self, impl: Impl) -> None:
+        self.impl = impl
+        self.failures = 0
+
+
 class Observers:
     """Runs `on_done` off the critical path: one task, a bounded queue, and a switch that turns a broken one off."""
 
     def __init__(self, impls: tuple[Impl, ...], tasks: Tasks, limit: int = OBSERVER_QUEUE) -> None:
-        self._impls = impls
+        self._observers = tuple(_Observer(impl) for impl in impls)
         self._queue: deque[Exchange] = deque()
         self._limit = limit
-        self._failures = dict.fromkeys(impls, 0) if impls else {}
         self._tasks = tasks
-        self._running: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        """What the task waits for while the queue is empty; `None` while it works."""
+        self._empty = asyncio.Event()
         self.dropped = 0
 
     def done(self, exchange: Exchange) -> None:
         """Queue a finished exchange; beyond the limit the oldest one is dropped and counted."""
-        if not self._impls:
+        if not self._observers:
             return
         if len(self._queue) >= self._limit:
             self._queue.popleft()
             self.dropped += 1
-            for impl in self._impls:
-                impl.meters.failed("dropped")
+            for observer in self._observers:
+                observer.impl.meters.failed("dropped")
         self._queue.append(exchange)
-        if self._running is None:
-            self._running = self._tasks.spawn(self._run(), "observers")
+        if self._task is None:
+            self._task = self._tasks.spawn(self._run(), "observers")
+        elif self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     async def _run(self) -> None:
-        try:
+        loop = asyncio.get_running_loop()
+        while True:
             while self._queue:
                 exchange = self._queue.popleft()
-                for impl in self._impls:
-                    if self._failures[impl] < FAILURES_UNTIL_OFF and impl.serves(exchange.model):
-                        await self._observe(impl, exchange)
-        finally:
-            self._running = None
+                for observer in self._observers:
+                    if observer.failures < FAILURES_UNTIL_OFF and observer.impl.serves(exchange.model):
+                        await self._observe(observer, exchange)
+            self._wake = loop.create_future()
+            self._empty.set()
+            await self._wake
+            self._empty.clear()
+            self._wake = None
 
-    async def _observe(self, impl: Impl, exchange: Exchange) -> None:
+    async def _observe(self, observer: _Observer, exchange: Exchange) -> None:
+        impl = observer.impl
         began = perf_counter()
         try:
             await bounded(impl.fn(exchange), impl.timeout_s)
         except Exception as exc:
-            self._failures[impl] += 1
+            observer.failures += 1
             impl.meters.failed("timeout" if isinstance(exc, TimeoutError) else "error")
             log.exception("plugin %s failed in on_done of %s", impl.plugin, exchange.id)
-            if self._failures[impl] == FAILURES_UNTIL_OFF:
+            if observer.failures == FAILURES_UNTIL_OFF:
                 log.critical("plugin %s: on_done is off after %d failures in a row", impl.plugin, FAILURES_UNTIL_OFF)
         else:
-            self._failures[impl] = 0
+            observer.failures = 0
             impl.meters.took(perf_counter() - began)
 
     async def drain(self) -> None:
         """Wait until every queued exchange has been seen."""
-        while (running := self._running) is not None:
-            await asyncio.wait([running])
+        while self._queue or (self._task is not None and not self._task.done() and self._wake is None):
+            self._empty.clear()
+            await self._empty.wait()
+
+    async def aclose(self) -> None:
+        """See what is queued, then stop."""
+        await self.drain()
+        if self._task is not None:
+            self._task.cancel()

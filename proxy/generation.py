@@ -101,7 +101,7 @@ class Generation:
                 made.closing, previous.closing = previous.closing, AsyncExitStack()
             else:
                 await made._enter_lifespans(settings, shared, opened)
-                opened.push_async_callback(observers.drain)
+                opened.push_async_callback(observers.aclose)
             made.closing.push_async_exit(opened.pop_all())
             return made
 

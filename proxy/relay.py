@@ -19,7 +19,14 @@ from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteN
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
-from predawn.proxy.wire.openai import has_ended, is_usage_only
+from predawn.proxy.wire.openai import (
+    NamedEventWatch,
+    Usage,
+    has_ended,
+    is_usage_only,
+    usage_of_messages,
+    usage_of_tail,
+)
 from predawn.proxy.wire.sse import EventSplitter, is_done
 
 HIGH_WATER = 256 << 10
@@ -44,9 +51,11 @@ class ClientStalledError(ConnectionError):
 class StreamMeter:
     """What is observed of a stream, in plain attributes: nothing is sent to a metric per chunk."""
 
-    __slots__ = ("_tail", "_tail_size", "events", "first_at", "last_at", "max_gap_s", "reads")
+    __slots__ = ("_tail", "_tail_size", "_watch", "events", "first_at", "last_at", "max_gap_s", "reads", "route")
 
-    def __init__(self) -> None:
+    def __init__(self, route: RouteName = "raw") -> None:
+        self.route: RouteName = route
+        self._watch = NamedEventWatch(route) if route in ("responses", "messages") else None
         self.reads = 0
         self.events = 0
         self.first_at = 0.0
@@ -71,6 +80,20 @@ class StreamMeter:
         self._tail_size += len(data)
         while self._tail_size - len(tail[0]) >= TAIL_BYTES:
             self._tail_size -= len(tail.pop(0))
+        if self._watch is not None:
+            self._watch.saw(data)
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the answer's end mark was there, or an error that explains why not."""
+        return (self._watch is not None and self._watch.ended) or has_ended(self.tail, self.route)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the stream told of its tokens."""
+        if self.route == "messages" and self._watch is not None:
+            return usage_of_messages(self.tail, self._watch.head)
+        return usage_of_tail(self.tail)
 
     @property
     def tail(self) -> bytes:

@@ -203,7 +203,7 @@ class Sender:
             await flight.end("cancelled")
             raise
         flight.answered(reply)
-        exchange.scope.push_async_callback(flight.end)
+        exchange.end_with(flight.end)
         if reply.status >= 500 or reply.status == 429:
             self._meters.upstream_error(upstream.name, "429" if reply.status == 429 else "5xx")
         exchange.upstream = upstream.name

@@ -187,23 +187,29 @@ async def serve_until_stopped(
     """Serve until SIGTERM (drains) or SIGINT (drains without grace); a second signal ends at once; SIGHUP reloads."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[float] = loop.create_future()
-    async with running(settings, worker=worker) as server:
-        drains: list[asyncio.Task[None]] = []
-        now = asyncio.Event()
+    now = asyncio.Event()
+    server: Server | None = None
 
-        def stop(grace_s: float) -> None:
-            if stopping.done():
-                now.set()
-            else:
-                stopping.set_result(grace_s)
+    def stop(grace_s: float) -> None:
+        if stopping.done():
+            now.set()
+        else:
+            stopping.set_result(grace_s)
 
-        tasks = server._shared.tasks  # noqa: SLF001 - this module's own
-        loop.add_signal_handler(signal.SIGTERM, stop, settings.server.drain_grace_s)
-        loop.add_signal_handler(signal.SIGINT, stop, 0.0)
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.spawn(server.reload(load), "reload"))
+    def hang_up() -> None:
+        if server is not None:
+            server._shared.tasks.spawn(server.reload(load), "reload")  # noqa: SLF001 - this module's own
+
+    # before the server says that it serves: whoever waits for that may send a signal at once
+    loop.add_signal_handler(signal.SIGTERM, stop, settings.server.drain_grace_s)
+    loop.add_signal_handler(signal.SIGINT, stop, 0.0)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    async with running(settings, worker=worker) as started:
+        server = started
+        tasks = server._shared.tasks  # noqa: SLF001
         if ready is not None:
             await ready(server)
         grace_s = await stopping
-        drains.append(tasks.spawn(server.drain(grace_s=grace_s), "drain"))
+        drain = tasks.spawn(server.drain(grace_s=grace_s), "drain")
         ended = tasks.spawn(now.wait(), "second-signal")
-        await asyncio.wait([*drains, ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([drain, ended], return_when=asyncio.FIRST_COMPLETED)

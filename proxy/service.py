@@ -88,7 +88,10 @@ class Service:
         """Raises `RequestError` for what cannot be served."""
         identity = self.access.identify(request.headers, request.remote or "")
         body = await read_request(request, self.settings.server.body_limit_mb)
-        head = read_head(body)
+        try:
+            head = read_head(body)
+        except RequestError as exc:
+            raise _encoded(request) or exc from None
         model = self.models.find(head.model)
         if identity.key is not None and identity.key.models is not None:
             refuse_two_models(body)
@@ -126,6 +129,7 @@ async def read_request(request: Request, limit_mb: float) -> bytes:
     try:
         if request.content.is_eof():
             return await request.read()
+        call_for_body(request)
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except web.HTTPRequestEntityTooLarge as exc:
@@ -135,6 +139,21 @@ async def read_request(request: Request, limit_mb: float) -> bytes:
     except TimeoutError as exc:
         message = f"The request body did not arrive within {BODY_TIMEOUT_S:g} s."
         raise RequestError(408, message, code="request_timeout") from exc
+
+
+def call_for_body(request: Request) -> None:
+    """Tell a client that waits for it to go on; others send their body unasked."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _encoded(request: Request) -> RequestError | None:
+    """What is wrong with a body that cannot be read because it is compressed."""
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() == "identity":
+        return None
+    message = f"Request bodies are taken as they are, not with Content-Encoding {encoding[:50]!r}."
+    return RequestError(415, message, code="unsupported_encoding")
 
 
 def _too_large(limit_mb: float) -> RequestError:

@@ -14,8 +14,8 @@ from multidict import CIMultiDict
 from predawn.proxy.control import read_control
 from predawn.proxy.exchange import Call, Exchange, Reply, RequestError
 from predawn.proxy.problems import nearest
-from predawn.proxy.relay import StreamMeter, StreamSink, pump_bytes, read_body
-from predawn.proxy.service import ROUTES, read_request
+from predawn.proxy.relay import StreamMeter, StreamSink, WholeEvents, pump_bytes, read_body
+from predawn.proxy.service import ROUTES, call_for_body, read_request
 from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
 from predawn.proxy.wire.errors import error_event, from_upstream
 from predawn.proxy.wire.headers import to_upstream
@@ -98,6 +98,7 @@ async def _answer(service: Service, station: Station, request: Request, exchange
     elif request.body_exists:
         if length is not None:
             headers["Content-Length"] = str(length)
+        call_for_body(request)
         body = request.content.iter_any()
     else:
         body = b""
@@ -130,7 +131,8 @@ async def _pass_on(reply: Reply, sink: StreamSink, exchange: Exchange) -> web.St
         headers.update({"x-request-id": exchange.id, "Server": "predawn"})
         return web.Response(body=body, status=reply.status, headers=headers)
     await sink.open(reply.status, headers)
-    await pump_bytes(reply.source, sink, StreamMeter(), None, exchange.upstream)
+    gate = WholeEvents() if reply.is_stream else None
+    await pump_bytes(reply.source, sink, StreamMeter(), gate, exchange.upstream)
     return await sink.finish()
 
 

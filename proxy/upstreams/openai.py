@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -15,6 +16,7 @@ from predawn.proxy.clock import Clock
 from predawn.proxy.exchange import Chunk, Reply, RouteName
 from predawn.proxy.settings import UpstreamSettings
 from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
+from predawn.proxy.upstreams.direct import DirectClient, header_lines
 from predawn.proxy.upstreams.tap import TapSource, tapped
 from predawn.proxy.wire.fold import whole_body
 from predawn.proxy.wire.headers import to_client
@@ -36,9 +38,12 @@ class OpenAIUpstream:
         self.routes: frozenset[RouteName] = frozenset(settings.routes)
         self._clock = clock
         self._base = settings.base_url.rstrip("/")
-        self._urls: dict[str, URL] = {}
+        self._path = URL(self._base, encoded=True).raw_path.rstrip("/")
         self._fixed = self._fixed_headers()
+        self._fixed_lines = header_lines(self._fixed).encode("utf-8", "surrogateescape")
+        self._overrides = bool(settings.headers)
         self._session: aiohttp.ClientSession | None = None
+        self._direct: DirectClient | None = None
 
     def _fixed_headers(self) -> CIMultiDict[str]:
         settings = self.settings
@@ -61,13 +66,15 @@ class OpenAIUpstream:
             ttl_dns_cache=30,
             ssl=_tls(settings),
         )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.timeouts.connect_s)
         self._session = aiohttp.ClientSession(
             connector=tapped(connector),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.timeouts.connect_s),
+            timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=AUTO_HEADERS,
             trust_env=False,
         )
+        self._direct = DirectClient(self._session, URL(self._base, encoded=True), timeout)
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -78,8 +85,7 @@ class OpenAIUpstream:
         timeouts = self.settings.timeouts
         try:
             async with asyncio.timeout(timeouts.first_byte_s):
-                response = await self._request(request)
-                return await self._reply(response)
+                return await self._send(request)
         except TimeoutError as exc:
             if isinstance(exc, aiohttp.ClientError):  # the connector's own timeout
                 message = f"no connection within {timeouts.connect_s:g} s"
@@ -88,31 +94,31 @@ class OpenAIUpstream:
             raise UpstreamError(self.name, "timeout_ttft", message) from exc
         except (aiohttp.ClientConnectionError, OSError) as exc:
             raise UpstreamError(self.name, "connect", f"cannot connect ({_told(exc)})") from exc
-        except (aiohttp.ClientError, ValueError) as exc:
+        except (aiohttp.ClientError, HttpProcessingError, ValueError) as exc:
             raise UpstreamError(self.name, "protocol", f"not a valid HTTP answer ({_told(exc)})") from exc
 
-    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
-        """The reply once its first bytes are there; the connection is closed if they do not come."""
-        is_handed_over = False
-        try:
-            if response.status in REDIRECTS:
-                message = f"it answered {response.status}, and redirects are not followed"
-                raise UpstreamError(self.name, "protocol", message)
-            source = TapSource(response, self.name, self.settings.timeouts.idle_s)
-            split = whole_body
-            if response.headers.get("Content-Type", "").startswith("text/event-stream"):
-                split = split_events
-                await source.first_byte()
-            is_handed_over = True
-            return Reply(response.status, to_client(response.headers), source=source, split=split)
-        finally:
-            if not is_handed_over:
-                response.close()
-
-    async def _request(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _send(self, request: UpstreamRequest) -> Reply:
+        if self._session is None or self._direct is None:
             raise RuntimeError(f"upstream {self.name!r} is not open")
-        headers: CIMultiDict[str] = CIMultiDict(request.headers)
+        headers: Mapping[str, str] = request.headers
+        if self._overrides:  # the settings' own headers take the place of the client's
+            headers = CIMultiDict((name, value) for name, value in headers.items() if name not in self._fixed)
+        body = request.body
+        if isinstance(body, bytes) and len(body) <= LARGE_BODY_BYTES and self.settings.http_proxy is None:
+            target = self._path + request.path
+            answer = await self._direct.send(request.method, target, headers, body, more_headers=self._fixed_lines)
+            protocol = answer.connection.protocol
+            source = TapSource(answer.content, answer.connection, protocol, self.name, self.settings.timeouts.idle_s)
+            return await self._reply(answer.status, answer.headers, source)
+        response = await self._by_session(request, CIMultiDict(headers))
+        connection = response.connection
+        protocol = connection.protocol if connection is not None else None
+        source = TapSource(response.content, response, protocol, self.name, self.settings.timeouts.idle_s)
+        return await self._reply(response.status, response.headers, source)
+
+    async def _by_session(self, request: UpstreamRequest, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
+        """The long way, for what is unusual: HTTP proxies, and bodies too large to be written at once."""
+        assert self._session is not None
         headers.update(self._fixed)
         body: Any = request.body
         if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES:
@@ -120,20 +126,28 @@ class OpenAIUpstream:
             body = _pieces(body)
         return await self._session.request(
             request.method,
-            self._url(request.path),
+            URL(self._base + request.path, encoded=True),
             data=body or None,
             headers=headers,
             allow_redirects=False,
             proxy=self.settings.http_proxy,
         )
 
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
-        if url is None:
-            url = URL(self._base + path, encoded=True)
-            if "?" not in path and len(self._urls) < 64:
-                self._urls[path] = url
-        return url
+    async def _reply(self, status: int, headers: Mapping[str, str], source: TapSource) -> Reply:
+        """The reply once its first bytes are there; the connection is closed if they do not come."""
+        is_handed_over = False
+        try:
+            if status in REDIRECTS:
+                raise UpstreamError(self.name, "protocol", f"it answered {status}, and redirects are not followed")
+            split = whole_body
+            if headers.get("Content-Type", "").startswith("text/event-stream"):
+                split = split_events
+                await source.first_byte()
+            is_handed_over = True
+            return Reply(status, to_client(headers), source=source, split=split)
+        finally:
+            if not is_handed_over:
+                await source.aclose()
 
     async def models(self) -> list[str]:
         request = UpstreamRequest("raw", "GET", "/models", "", b"", {}, stream=False, decoded=dict)

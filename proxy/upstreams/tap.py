@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -37,6 +37,14 @@ class TapConnection(ResponseHandler):
             tap()
 
 
+class Owner(Protocol):
+    """Who holds the connection: gives it back to the pool, or closes it."""
+
+    def release(self) -> Any: ...
+
+    def close(self) -> Any: ...
+
+
 def tapped(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
     """Make a connector build its connections with a tap."""
     factory: Any = functools.partial(TapConnection, loop=asyncio.get_running_loop())
@@ -45,15 +53,15 @@ def tapped(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
 
 
 class TapSource:
-    """The body of one aiohttp response, read by iteration or by listening. Implements `TappedSource`."""
+    """The body of one answer, read by iteration or by listening. Implements `TappedSource`."""
 
-    __slots__ = ("_closed", "_connection", "_content", "_idle_s", "_response", "_upstream")
+    __slots__ = ("_closed", "_connection", "_content", "_idle_s", "_owner", "_upstream")
 
-    def __init__(self, response: aiohttp.ClientResponse, upstream: str, idle_s: float) -> None:
-        self._response = response
-        self._content: StreamReader = response.content
-        connection = response.connection
-        self._connection: Any = connection.protocol if connection is not None else None
+    def __init__(self, content: StreamReader, owner: Owner, protocol: Any, upstream: str, idle_s: float) -> None:
+        self._content = content
+        self._owner = owner
+        self._connection: Any = protocol
+        """The `TapConnection`; `None` once the whole body has arrived."""
         self._upstream = upstream
         self._idle_s = idle_s
         self._closed = False
@@ -133,6 +141,6 @@ class TapSource:
         self._closed = True
         self.listen(None)
         if self._content.is_eof():
-            self._response.release()
+            self._owner.release()
         else:
-            self._response.close()
+            self._owner.close()

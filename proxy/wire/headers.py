@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
@@ -59,39 +59,48 @@ def request_id(offered: str | None) -> str:
     """The client's own request id if it is well formed, else a new one."""
     if offered is not None and REQUEST_ID.fullmatch(offered):
         return offered
-    return "req_" + secrets.token_hex(12)
+    return f"req_{getrandbits(96):024x}"  # unique, not secret: exchanges are looked up by tenant
 
 
 def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CIMultiDict[str]:
     """The client's headers that an upstream may see."""
     kept: CIMultiDict[str] = CIMultiDict()
-    dropped = _named_by_connection(headers.get("Connection"))
+    dropped: list[str] = []
     for name, value in headers.items():
         lower = name.lower()
         if lower in NOT_UPSTREAM:
-            if not (trusted_peer and lower in FORWARDED):
-                continue
-        elif lower.startswith("x-predawn-") or lower in dropped:
-            continue
-        kept.add(name, value)
-    return kept
+            if lower == "connection":
+                dropped += _named_by_connection(value)
+            elif trusted_peer and lower in FORWARDED:
+                kept.add(name, value)
+        elif not lower.startswith("x-predawn-"):
+            kept.add(name, value)
+    return _without(kept, dropped)
 
 
 def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """An upstream's headers that a client may see; its request id is kept under another name."""
     kept: CIMultiDict[str] = CIMultiDict()
-    dropped = _named_by_connection(headers.get("Connection"))
+    dropped: list[str] = []
     for name, value in headers.items():
         lower = name.lower()
-        if lower not in NOT_DOWNSTREAM and lower not in dropped:
+        if lower not in NOT_DOWNSTREAM:
             kept.add(name, value)
+        elif lower == "connection":
+            dropped += _named_by_connection(value)
         elif lower == "x-request-id":
             kept.add("x-upstream-request-id", value)
-    return kept
+    return _without(kept, dropped)
 
 
-def _named_by_connection(value: str | None) -> frozenset[str]:
-    """Further hop-by-hop headers that `Connection` names (RFC 9110 §7.6.1)."""
-    if not value or value in ("keep-alive", "close", "Keep-Alive"):
-        return frozenset()
-    return frozenset(name.strip().lower() for name in value.split(","))
+def _named_by_connection(value: str) -> list[str]:
+    """Further hop-by-hop headers that `Connection` names (RFC 9110 §7.6.1); it may come in several lines."""
+    if value in ("keep-alive", "close", "Keep-Alive"):
+        return []
+    return [name.strip() for name in value.split(",")]
+
+
+def _without(headers: CIMultiDict[str], dropped: list[str]) -> CIMultiDict[str]:
+    for name in dropped:
+        headers.popall(name, None)
+    return headers

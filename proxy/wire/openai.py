@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -10,6 +12,9 @@ from predawn.proxy.exchange import RequestError, RouteName
 from predawn.proxy.wire.patch import members, splice
 
 _encode = msgspec.json.Encoder().encode
+HEAD_BYTES = 4 << 10
+LONGEST_MARK = 64
+"""Bytes of which an end mark may consist, spaces in it included."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -175,7 +180,25 @@ def usage_of_tail(tail: bytes) -> Usage | None:
             inner = body.response or body.message
             if usage := body.usage or (inner.usage if inner else None):
                 return usage
-    return None
+    return _usage_of_cut_event(tail)
+
+
+def _usage_of_cut_event(tail: bytes) -> Usage | None:
+    """The usage in the last bytes of an event whose beginning is gone; `"usage"` cannot be part of what is said."""
+    text = tail[tail.rfind(b'"usage"') + 7 :].lstrip(b" \t:").decode("utf-8", "replace")
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text)
+        return msgspec.convert(found, Usage, strict=False) if isinstance(found, dict) else None
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
+
+
+def usage_of_messages(tail: bytes, head: bytes) -> Usage | None:
+    """The usage of a stream of messages: the prompt's part may stand in its first event only."""
+    usage, first = usage_of_tail(tail), usage_of_tail(head)
+    if usage is None or first is None or usage.input_tokens is not None:
+        return usage or first
+    return msgspec.structs.replace(first, output_tokens=usage.output_tokens)
 
 
 def is_usage_only(event: bytes) -> bool:
@@ -192,15 +215,54 @@ END_MARKS: dict[RouteName, tuple[bytes, ...]] = {
     "responses": (b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled"),
     "messages": (b"message_stop",),
 }
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]\s*(?:[\r\n]|$)")
+# within a JSON string the quotes of `"type"` would be escaped, so neither form can be part of what is said
+_COMPLETED = re.compile(
+    rb"(?:^|[\r\n])event: ?response\.(?:completed|failed|incomplete|cancelled)[\r\n]"
+    rb'|"type"\s*:\s*"response\.(?:completed|failed|incomplete|cancelled)"'
+)
+_STOPPED = re.compile(rb'(?:^|[\r\n])event: ?message_stop[\r\n]|"type"\s*:\s*"message_stop"')
+_ENDS: dict[RouteName, re.Pattern[bytes]] = {
+    "chat": _DONE,
+    "completions": _DONE,
+    "responses": _COMPLETED,
+    "messages": _STOPPED,
+}
 
 
 def has_ended(tail: bytes, route: RouteName) -> bool:
     """True if the last bytes of a stream hold the mark that ends it, or an error that explains why not."""
     marks = END_MARKS.get(route)
-    if marks is None or any(mark in tail for mark in marks):
+    if marks is None or (any(mark in tail for mark in marks) and _ENDS[route].search(tail) is not None):
         return True
     last = tail.rstrip().rpartition(b"data:")[2].lstrip()
     return last.startswith((b'{"error"', b'{"type":"error"', b'{"type": "error"'))
+
+
+class NamedEventWatch:
+    """Looks at a stream of named events while it passes, for what its last bytes need not tell.
+
+    The last event of a response repeats the whole answer after its name; the first event of a message alone tells the
+    prompt's tokens.
+    """
+
+    __slots__ = ("_carry", "_marks", "_route", "ended", "head")
+
+    def __init__(self, route: RouteName) -> None:
+        self._route: RouteName = route
+        self._marks = END_MARKS[route]
+        self._carry = b""
+        self.ended = False
+        self.head = b""
+        """The first bytes, as they came."""
+
+    def saw(self, data: bytes) -> None:
+        if not self.head:
+            self.head = data[:HEAD_BYTES]
+        joined = self._carry + data
+        if not self.ended and any(mark in joined for mark in self._marks):
+            self.ended = _ENDS[self._route].search(joined) is not None
+        self._carry = joined[-LONGEST_MARK:]
 
 
 def upstream_body(body: bytes, head: Head, *, model: str, ask_usage: bool, output_limit: int | None) -> bytes:

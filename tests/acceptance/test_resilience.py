@@ -13,7 +13,7 @@ import openai
 import pytest
 from tests.acceptance.bare import ask, bare, chat, post
 from tests.acceptance.house import CLIENT_KEY, House, house, raw_upstream, until
-from tests.acceptance.plugins import Slow
+from tests.acceptance.plugins import Slow, Watch
 
 from predawn.plugins.testing import ManualClock
 from predawn.proxy.upstreams.scripted import Answer, Script
@@ -450,3 +450,42 @@ async def test_concurrent_failures_are_counted_once_each() -> None:
 
         assert {answer.status for answer in answers} <= {502, 503}
         assert running.station().in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/v1/chat/completions", "[DONE]"),
+        ("/v1/chat/completions", "data: [DONE]"),
+        ("/v1/completions", "[DONE]"),
+        ("/v1/responses", "response.completed"),
+        ("/v1/responses", 'event: response.completed "type":"response.completed"'),
+        ("/v1/messages", "message_stop"),
+        ("/v1/messages", '{"type":"message_stop"}'),
+    ],
+)
+@pytest.mark.parametrize("plugins", [[], ["careless"]], ids=repr)
+async def test_an_answer_about_end_marks_has_not_ended(path: str, word: str, plugins: list[str]) -> None:
+    """What is said must not be taken for the mark that ends it."""
+    cut = failing(pieces=("It ends with ", word, " and", " then"), fault="no_done", after=6)
+    async with house(cut, plugins=plugins) as running:
+        answer = await ask(running.port, chat(stream=True, prompt="x", input="x", max_tokens=99), path)
+
+        assert word.split('"')[0].encode() in answer.body
+        assert not answer.whole
+
+
+@pytest.mark.parametrize("plugins", [[], ["careless"], ["record"]], ids=repr)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_a_long_last_event_is_an_end(path: str, plugins: list[str]) -> None:
+    """The last event of a response repeats all of it."""
+    long = failing(pieces=("word " * 40_000, " end"))
+    async with house(long, plugins=[*plugins, "watch"]) as running:
+        answer = await ask(running.port, chat(stream=True, input="x", max_tokens=99), path)
+        await running.idle()
+        (exchange,) = running.plugin(Watch).seen
+
+        assert answer.whole
+        assert exchange.outcome == "ok"
+        if path != "/v1/chat/completions":
+            assert (exchange.ledger.output, exchange.ledger.estimated) == (2, False)

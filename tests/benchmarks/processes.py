@@ -144,14 +144,23 @@ def running(
         program.stop()
 
 
-def get_json(url: str, timeout_s: float = 5.0) -> Any:
+def connections_on(port: int) -> int:
+    """Connections that a server on this port still holds: established, or closed by the client alone."""
+    held = {"01", "08"}  # ESTABLISHED, CLOSE_WAIT
+    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ends = (row.split() for row in rows)
+    return sum(end[3] in held and int(end[1].rpartition(":")[2], 16) == port for end in ends)
+
+
+def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> Any:
     """A GET on loopback, decoded."""
-    return json.loads(get_bytes(url, timeout_s))
+    return json.loads(get_bytes(url, timeout_s, headers))
 
 
-def get_bytes(url: str, timeout_s: float = 5.0) -> bytes:
-    with urllib.request.urlopen(url, timeout=timeout_s) as response:
-        return response.read()
+def get_bytes(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers or {})), timeout=timeout_s) as response:
+        body: bytes = response.read()
+        return body
 
 
 def wait_until_listening(port: int, program: Running, patience_s: float) -> None:

@@ -58,14 +58,20 @@ def cpu_chunk(samples: Samples, peer: str, round_: int) -> float | None:
 
 def added_p50(samples: Samples, peer: str, round_: int) -> float | None:
     """ms that the peer adds to the median latency at 50 requests/s."""
-    through, direct = samples.at(RATE.name, peer, round_), samples.at(RATE.name, "direct", round_)
-    return through.ms("latency_ms") - direct.ms("latency_ms") if through and direct else None
+    return _added(samples, RATE.name, "latency_ms", peer, round_)
 
 
 def added_ttft(samples: Samples, peer: str, round_: int) -> float | None:
     """ms that the peer adds to the median time to the first chunk."""
-    through, direct = samples.at(TTFT.name, peer, round_), samples.at(TTFT.name, "direct", round_)
-    return through.ms("ttft_ms") - direct.ms("ttft_ms") if through and direct else None
+    return _added(samples, TTFT.name, "ttft_ms", peer, round_)
+
+
+def _added(samples: Samples, test: str, what: str, peer: str, round_: int) -> float | None:
+    through, direct = samples.at(test, peer, round_), samples.at(test, "direct", round_)
+    if through is None or direct is None:
+        return None
+    here, there = through.ms(what), direct.ms(what)
+    return None if here is None or there is None else here - there
 
 
 MEASURES: dict[str, Measure] = {

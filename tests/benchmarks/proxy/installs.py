@@ -1,11 +1,12 @@
 """Fetches peers into environments of their own, and says plainly when one cannot be had."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks.native import CACHE
@@ -44,31 +45,27 @@ def python_version(name: str, distribution: str) -> str:
     return subprocess.run([str(python), "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def npm_package(name: str, package: str, script: str) -> Path:
-    """The path of `script` inside an npm package, installed when it is missing. Needs node and npm; no install scripts run."""
-    folder = ENVIRONMENTS / name
-    path = folder / "node_modules" / package / script
+def npm_package(
+    name: str, package: str, script: str, *, version: str = "latest", overrides: Mapping[str, str] | None = None
+) -> Path:
+    """The path of `script` inside an npm package, installed when it is missing. `overrides` pins what it depends on.
+
+    Needs node and npm. No install scripts run.
+    """
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise UnobtainableError(f"{package} needs node and npm, which are not installed")
-    if path.exists():
+    folder = ENVIRONMENTS / name
+    path = folder / "node_modules" / package / script
+    manifest = folder / "package.json"
+    wanted = json.dumps({"private": True, "dependencies": {package: version}, "overrides": dict(overrides or {})})
+    if path.exists() and manifest.exists() and json.loads(manifest.read_text()) == json.loads(wanted):
         return path
     print(f"installing {package} (npm) into {_shown(folder)} …", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    _run(
-        [
-            "npm",
-            "install",
-            "--prefix",
-            str(folder),
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--loglevel",
-            "error",
-            package,
-        ],
-        name,
-    )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    manifest.write_text(wanted)
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
+    _run(["npm", "install", "--prefix", str(folder), *quiet], name)
     if not path.exists():
         raise UnobtainableError(f"{package} was installed but has no {script}")
     return path
@@ -84,7 +81,6 @@ def debian_program(program: str, package: str) -> Path:
     print(f"installing {package} (apt-get) …", flush=True)
     quiet = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
     env = {"DEBIAN_FRONTEND": "noninteractive"}
-    # policy-rc.d's job, without touching the system: the service is not wanted, only the program.
     _run([*quiet, "update"], package, env)
     _run([*quiet, "install", "-y", "--no-install-recommends", package], package, env)
     found = _system_program(program)

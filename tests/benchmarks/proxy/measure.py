@@ -52,8 +52,11 @@ class Sample:
 
     @property
     def valid(self) -> bool:
-        """Figures of a peer that fails requests compare nothing: at most one in a hundred may."""
-        return bool(self.load["ok"]) and self.load["errors"] * 100 <= self.load["ok"]
+        """Figures of a peer that fails requests compare nothing: at most one in a hundred may.
+
+        A peer too slow to answer a request that began after the warm-up has CPU figures, but no times.
+        """
+        return bool(self.load["completed"]) and self.load["errors"] * 100 <= self.load["completed"]
 
     @property
     def cpu_us_per_request(self) -> float:
@@ -63,8 +66,10 @@ class Sample:
     def cpu_us_per_chunk(self) -> float:
         return self.cpu_us / max(1, self.load["chunks_all"])
 
-    def ms(self, what: str, mark: str = "p50") -> float:
-        return float(self.load[what][mark])
+    def ms(self, what: str, mark: str = "p50") -> float | None:
+        """A time as the client saw it; None when no request was timed."""
+        value: float | None = self.load[what].get(mark)
+        return value
 
 
 @dataclass(slots=True)
@@ -187,11 +192,15 @@ class Stage:
         return int(counts["streams"] - counts["streams_finished"] - counts["streams_cut"])
 
     def _wait_for_streams(self, count: int, patience_s: float) -> float | None:
-        """Seconds until the upstream had `count` streams open; None when it never did."""
-        begun = time.monotonic()
-        while time.monotonic() < begun + patience_s:
-            if self._streams_open() == count:
+        """Seconds until the upstream had `count` streams open; None when it never did, or when nothing moved for 8 s."""
+        begun = moved = time.monotonic()
+        seen = -1
+        while time.monotonic() < min(begun + patience_s, moved + 8):
+            now = self._streams_open()
+            if now == count:
                 return time.monotonic() - begun
+            if now != seen:
+                seen, moved = now, time.monotonic()
             time.sleep(0.1)
         return None
 

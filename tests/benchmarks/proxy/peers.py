@@ -142,23 +142,28 @@ general_settings: {{}}
 
 
 class Portkey:
-    """Portkey's gateway from npm: the target is named by headers of each request."""
+    """Portkey's gateway from npm: the target is named by headers of each request.
+
+    Its server adapter is pinned: with @hono/node-server 1.14 and later, which it admits, each stream ends in
+    `TypeError: immutable` and a 500.
+    """
 
     name = "portkey"
-    package = "@portkey-ai/gateway"
 
     def obtain(self) -> str:
-        script = npm_package("portkey", self.package, "build/start-server.js")
-        return str(json.loads((script.parents[1] / "package.json").read_text())["version"])
+        return str(json.loads((self._script().parents[1] / "package.json").read_text())["version"])
 
     def launch(self, site: Site) -> Launch:
-        script = npm_package("portkey", self.package, "build/start-server.js")
         return Launch(
             site.port,
-            ("node", str(script), "--headless", f"--port={site.port}"),
+            ("node", str(self._script()), "--headless", f"--port={site.port}"),
             {"NODE_ENV": "production"},
             headers=("x-portkey-provider: openai", f"x-portkey-custom-host: {site.upstream_url}/v1"),
         )
+
+    def _script(self) -> Path:
+        pins = {"@hono/node-server": "1.13.8"}
+        return npm_package("portkey", "@portkey-ai/gateway", "build/start-server.js", version="^1.15.2", overrides=pins)
 
 
 class VllmRouter:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.benchmarks.evidence import Evidence
 from tests.benchmarks.proxy.bars import IDLE_BAR_MB, MEASURES, RATIO_BARS
+from tests.benchmarks.proxy.workloads import IDLE_STREAMS
 
 OURS, THEIRS, LIMIT = "#c2410c", "#94a3b8", "#1e293b"
 TITLES = {
@@ -14,7 +15,7 @@ TITLES = {
     "added_p50_ms_at_50_per_s": "added p50 at 50 requests/s (ms)",
     "added_ttft_p50_ms": "added time to first chunk, p50 (ms)",
     "cpu_us_per_chunk": "CPU per streamed chunk (µs)",
-    "idle_mb": "memory of 1,000 idle streams (MB)",
+    "kb_per_stream": "memory per open idle stream (KB)",
 }
 
 
@@ -48,15 +49,15 @@ def draw(evidence: Evidence, path: Path) -> None:
 
 
 def _value(own: Mapping[str, Any], measure: str) -> float | None:
-    if measure != "idle_mb":
+    if measure != "kb_per_stream":
         return own.get(measure)
-    return own["idle_streams"]["delta_mb"] if own.get("idle_streams") else None
+    return own["idle_streams"]["kb_per_stream"] if (own.get("idle_streams") or {}).get("streams") else None
 
 
 def _limit(measure: str, peers: Mapping[str, Any]) -> float | None:
     """The strictest bar on `predawn` that this panel can show."""
-    if measure == "idle_mb":
-        return IDLE_BAR_MB
+    if measure == "kb_per_stream":
+        return IDLE_BAR_MB * 1024 / IDLE_STREAMS
     allowed = [
         spec.bar * value
         for spec in RATIO_BARS
@@ -81,9 +82,10 @@ def _panel(axis: Any, title: str, values: Mapping[str, float], limit: float | No
     axis.set_xscale("log")
     axis.set_xlim(floor / 2.5, max([*shown, limit or 0]) * 6)
     for row, name in enumerate(names):
-        axis.annotate(f"{values[name]:,.3g}" if values[name] < 1000 else f"{values[name]:,.0f}", (shown[row], row), xytext=(4, 0),
-                      textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+        number = f"{values[name]:,.3g}" if values[name] < 1000 else f"{values[name]:,.0f}"
+        place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        axis.annotate(number, (shown[row], row), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, **place)
     if limit:
-        axis.axvline(limit, color=LIMIT, linestyle="--", linewidth=1)
+        axis.axvline(limit, color=LIMIT, linestyle="--", linewidth=1, zorder=0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=9)

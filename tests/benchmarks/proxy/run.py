@@ -54,6 +54,15 @@ def chosen_peers(options: argparse.Namespace) -> list[Peer]:
     return [peer for peer in known if not wanted or peer.name in wanted or peer.name == "direct"]
 
 
+def chosen_tests(options: argparse.Namespace) -> set[str]:
+    """Names of the tests to run; empty for all of them."""
+    wanted = set(filter(None, options.tests.split(",")))
+    known = [*(workload.name for workload in WORKLOADS), "idle", "bodies"]
+    if unknown := wanted - set(known):
+        raise SystemExit(f"no such test: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return wanted
+
+
 def measure_rounds(
     stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random
 ) -> list[Sample]:
@@ -72,7 +81,7 @@ def measure_rounds(
 def measure(options: argparse.Namespace, evidence: Evidence) -> None:
     """Runs everything and fills the evidence."""
     rounds = options.rounds or (2 if options.quick else 7)
-    tests = set(filter(None, options.tests.split(",")))
+    tests = chosen_tests(options)
     workloads = [w for w in WORKLOADS if not tests or w.name in tests]
     evidence.settings = {"rounds": rounds, "quick": options.quick, "tests": sorted(tests) or "all"}
     order = random.Random(evidence.seeds["order"])

@@ -289,7 +289,7 @@ GARBAGE = {
     "sse": Raw((b"data: {\n\ndata: ]\n\n", b"event: x\ndata: 7\n\n"), content_type="text/event-stream"),
     "binary sse": Raw((b"data: \xff\xfe\n\n\x00\n\n",), content_type="text/event-stream"),
     "redirect": Raw((), status=307, headers={"Location": "http://127.0.0.1:9/"}),
-    "error page": Raw((b"<html>" + b"x" * 1_000_000,), status=503, content_type="text/html"),
+    "error page": Raw((b"<html>" + b"x" * 200_000,), status=503, content_type="text/html"),
     "error bytes": Raw((b"\xff\xfe",), status=429),
     "dead": Raw((b"{", b"}"), course=Course(die_after=1)),
     "lies": Raw((b"{}",), headers={"Content-Length": "5000"}, course=Course(die_after=1)),
