@@ -224,9 +224,10 @@ def _choose(targets: list[Target], failed: set[int]) -> Target | None:
     if len(available) <= 1:
         return available[0] if available else None
     fresh = [target for target in available if id(target) not in failed] or available
-    # ties are broken at random in proportion to the weights, so that an idle pool shares as configured
-    least = min((target.station.in_flight + 1) / target.weight for target in fresh)
-    light = [t for t in fresh if t.station.in_flight / t.weight <= least]
+    loads = [target.station.in_flight / target.weight for target in fresh]
+    least = min(loads)
+    light = [target for target, load in zip(fresh, loads, strict=True) if load == least]
+    # ties are broken in proportion to the weights, so that an idle pool shares as configured
     return random.choices(light, [target.weight for target in light])[0]  # noqa: S311 - load balancing
 
 
