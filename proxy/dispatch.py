@@ -12,14 +12,14 @@ import inspect
 import logging
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import pluggy
 
-from predawn.proxy.exchange import Chunk, ChunkFilter, Exchange, Reply, RequestError
+from predawn.proxy.exchange import Chunk, ChunkFilter, Exchange, Reply, RequestError, closing
 from predawn.proxy.hookspecs import CallNext, Spec
 from predawn.proxy.plugin import Plugin
 from predawn.proxy.tasks import Tasks
@@ -252,9 +252,18 @@ def _layer(impl: Impl, inner: CallNext) -> CallNext:
 
     async def layer(exchange: Exchange) -> Reply:
         with impl:
-            return await fn(exchange, inner)  # type: ignore[no-any-return]
+            reply: Reply = await fn(exchange, inner)
+        return reply if reply.is_raw else reply.with_chunks(_blamed(impl, reply.chunks))
 
     return layer
+
+
+async def _blamed(impl: Impl, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+    """The chunks of a reply that a plugin made or wrapped; what they raise is the plugin's."""
+    with impl:
+        async with closing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
 
 def _named(impl: Impl, function: ChunkFilter) -> ChunkFilter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, cast
@@ -234,6 +234,17 @@ class TappedSource(ByteSource, Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+
+@asynccontextmanager
+async def closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[None]:
+    """Close an iterator that can be closed when the block ends, rather than when it is collected."""
+    try:
+        yield
+    finally:
+        aclose = getattr(chunks, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def tapped(source: ByteSource) -> TappedSource | None:

@@ -66,7 +66,10 @@ class Generation:
         self.hooks = hooks
         self.stations = stations
         self.routes: tuple[PluginRoute, ...] = ()
-        self.closing = AsyncExitStack()
+        self._opened = AsyncExitStack()
+        """Closes the upstreams no other generation uses."""
+        self._plugins = AsyncExitStack()
+        """Closes the plugins; empty while an earlier generation still owns them."""
 
     @classmethod
     async def start(cls, settings: Settings, shared: Shared, previous: Generation | None = None) -> Generation:
@@ -97,19 +100,31 @@ class Generation:
             )
             made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
             made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
-            if previous is not None and keeps_plugins:
-                made.closing, previous.closing = previous.closing, AsyncExitStack()
-            else:
-                await made._enter_lifespans(settings, shared, opened)
-                opened.push_async_callback(observers.aclose)
-            made.closing.push_async_exit(opened.pop_all())
+            if not keeps_plugins:
+                await made._open_plugins(settings, shared, observers)
+            made._opened = opened.pop_all()
             return made
 
-    async def _enter_lifespans(self, settings: Settings, shared: Shared, opened: AsyncExitStack) -> None:
+    async def _open_plugins(self, settings: Settings, shared: Shared, observers: Observers) -> None:
         app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self.service.models.send)
-        for impl in self.hooks.lifespans:
-            with impl:
-                await opened.enter_async_context(_lifespan(impl, app))
+        async with AsyncExitStack() as opened:
+            for impl in self.hooks.lifespans:
+                with impl:
+                    await opened.enter_async_context(_lifespan(impl, app))
+            opened.push_async_callback(observers.aclose)
+            self._plugins = opened.pop_all()
+
+    def take_over(self, previous: Generation) -> None:
+        """Become the owner of the plugins that `previous` opened and this generation goes on with."""
+        if self.hooks is previous.hooks:
+            self._plugins, previous._plugins = previous._plugins, self._plugins
+
+    async def aclose(self) -> None:
+        """Close the plugins it owns, then the upstreams."""
+        try:
+            await self._plugins.aclose()
+        finally:
+            await self._opened.aclose()
 
     async def retire(self, timeout_s: float, clock: Clock) -> None:
         """Wait for the requests in progress, then close what no later generation took over."""
@@ -117,7 +132,7 @@ class Generation:
         while self.service.conversations and clock.monotonic() < end:
             await clock.sleep(0.1)
             self.service.interrupt_overdue()
-        await self.closing.aclose()
+        await self.aclose()
 
 
 @asynccontextmanager

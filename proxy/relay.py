@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 from multidict import CIMultiDict
 
-from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, tapped
+from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, closing, tapped
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
@@ -394,10 +394,11 @@ async def pump_chunks(
                 if not (hides_usage and is_usage_only(event)):
                     sink.write(event)
 
-    async for chunk in reply.chunks:
-        send(chunk)
-        if sink.is_full:
-            await sink.drain()
+    async with closing(reply.chunks):
+        async for chunk in reply.chunks:
+            send(chunk)
+            if sink.is_full:
+                await sink.drain()
     if filters and not is_last_seen:
         send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
     if not is_done_seen and route in ("chat", "completions") and not reply.is_stream:
@@ -439,7 +440,8 @@ async def read_body(source: ByteSource, upstream: str) -> bytes:
 
 async def fold_chunks(reply: Reply, filters: Sequence[ChunkFilter], route: RouteName, upstream: str) -> bytes:
     """The body for a client that does not stream. Raises `UpstreamError` if the chunks are no whole answer."""
-    chunks = [item async for chunk in reply.chunks for item in filtered(chunk, filters)]
+    async with closing(reply.chunks):
+        chunks = [item async for chunk in reply.chunks for item in filtered(chunk, filters)]
     if reply.is_stream and not has_ended(b"".join(chunk.raw for chunk in chunks[-3:]), route):
         raise UpstreamError(upstream, "truncated", "the stream ended without its end mark", sent_nothing=False)
     try:

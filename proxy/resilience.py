@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 from predawn.proxy.breaker import Breaker
@@ -67,13 +68,12 @@ class Tier:
 class Flight:
     """One call on its way: ended exactly once, whatever happened."""
 
-    __slots__ = ("_began", "_call", "_clock", "_ended", "_reply", "_station")
+    __slots__ = ("_began", "_call", "_ended", "_reply", "_station")
 
-    def __init__(self, station: Station, call: Call, clock: Clock) -> None:
+    def __init__(self, station: Station, call: Call) -> None:
         self._station = station
         self._call = call
-        self._clock = clock
-        self._began = clock.monotonic()
+        self._began = perf_counter()
         self._reply: Reply | None = None
         self._ended = False
         station.in_flight += 1
@@ -93,7 +93,7 @@ class Flight:
             return
         self._ended = True
         self._station.in_flight -= 1
-        self._call.seconds = self._clock.monotonic() - self._began
+        self._call.seconds = perf_counter() - self._began
         if self._call.outcome == "pending":
             self._call.outcome = outcome
         if self._reply is not None and self._reply.source is not None:
@@ -185,12 +185,12 @@ class Sender:
         model = target.model or (exchange.model if tier.alias == "*" else tier.alias)
         body = outgoing_body(exchange, model, tier.output_limit)
         call = Call(upstream.name, model, exchange.call_purpose)
-        call.started_s = self._clock.monotonic() - exchange.started
+        call.started_s = perf_counter() - exchange.started
         exchange.ledger.calls.append(call)
         request = UpstreamRequest(
             exchange.route, "POST", exchange.path, model, body, exchange.headers, exchange.stream, exchange.decoded
         )
-        flight = Flight(target.station, call, self._clock)
+        flight = Flight(target.station, call)
         try:
             reply = await upstream.send(request)
         except UpstreamError as exc:

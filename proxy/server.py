@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from predawn.proxy import logs
 from predawn.proxy.access import Access
 from predawn.proxy.app import App, shutting_down
 from predawn.proxy.clock import Clock, SystemClock
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from predawn.proxy.store import Store
 
 log = logging.getLogger("predawn.server")
-StartErrors = (SettingsError, PluginError, HookError, UpstreamError, StoreError, OSError)
+StartErrors = (SettingsError, PluginError, HookError, UpstreamError, StoreError, OSError, ImportError)
 """What keeps a server from starting and a reload from happening."""
 
 
@@ -71,14 +72,21 @@ class Server:
         async with self._reloading:
             previous = self.app.generation
             try:
-                settings = load()
-                await self._shared.access.reload(settings)
+                settings = await asyncio.to_thread(load)  # a long YAML file takes a while
                 made = await Generation.start(settings, self._shared, previous)
+                try:
+                    await self._shared.access.reload(settings)
+                except StoreError:
+                    await made.aclose()
+                    raise
             except StartErrors as exc:
-                log.error("reload failed, the old settings stay in force:\n%s", exc)
+                log.error("reload failed, the old settings stay in force")
+                for line in str(exc).splitlines():
+                    log.error("reload: %s", line)
                 self._shared.metrics.reloaded(ok=False)
                 return False
             self._shared.metrics.prepare(settings)
+            made.take_over(previous)
             self.app.generation = made
             self._shared.metrics.reloaded(ok=True)
             log.info("reloaded: %d models, %d plugins", len(settings.models), len(settings.plugins))
@@ -147,7 +155,7 @@ async def _sweep(app: App, clock: Clock) -> None:
 
 
 async def _close_generation(app: App) -> None:
-    await app.generation.closing.aclose()
+    await app.generation.aclose()
 
 
 async def _listen(settings: Settings, app: App, stack: AsyncExitStack, worker: int) -> int:
@@ -213,3 +221,9 @@ async def serve_until_stopped(
         drain = tasks.spawn(server.drain(grace_s=grace_s), "drain")
         ended = tasks.spawn(now.wait(), "second-signal")
         await asyncio.wait([drain, ended], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _reload(server: Server, load: Callable[[], Settings]) -> None:
+    if await server.reload(load):
+        settings = server.app.generation.settings
+        logs.configure(settings.server.log, secrets=logs.secrets_in(settings))

@@ -225,7 +225,7 @@ async def workbench(
             create_upstream=create_upstream,
         )
         generation = await Generation.start(checked, shared)
-        stack.push_async_callback(generation.closing.aclose)
+        stack.push_async_callback(generation.aclose)
         yield Workbench(
             App(generation, metrics),
             upstream=scripted,

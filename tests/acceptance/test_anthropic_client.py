@@ -170,7 +170,9 @@ async def test_a_truncated_stream_raises(fault: str, plugins: list[str]) -> None
 async def test_a_stream_that_ends_before_its_end_raises() -> None:
     """A clean end without `message_stop` would be taken for a whole message."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    start = b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant",'
+    start = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant",'
+    )
     start += b'"model":"m","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}}\n\n'
     async with raw_upstream(head + start) as provider, house(behind=provider.base_url) as running:
         async with connected(running) as client:
@@ -197,7 +199,9 @@ async def test_leaving_a_stream_cancels_the_provider(messages: House, claude: an
     assert messages.upstream.counts.cut == 1
 
 
-@pytest.mark.parametrize("plugins", [["record"], [{"record": {"record_content": True}}], ["careless", "record"]], ids=repr)
+@pytest.mark.parametrize(
+    "plugins", [["record"], [{"record": {"record_content": True}}], ["careless", "record"]], ids=repr
+)
 async def test_usage_is_booked_without_asking_for_it(plugins: list[Any]) -> None:
     over = {"routes": ["messages"]}
     async with house("hello there", upstream=over, plugins=plugins) as running, connected(running) as client:

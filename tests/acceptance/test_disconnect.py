@@ -75,7 +75,9 @@ def test_a_client_may_leave_after_any_chunk(after: int, plugins: list[Any], how:
         async with house("one two three four five", plugins=recorded(plugins)) as running:
             stalls = f"stall_mid_stream, after={after}{', ' if style else ''}{style}"
             async with bare(running.port) as client:
-                await client.send(post(chat(stream=True), "/v1/chat/completions", f"x-script: {stalls}", "x-request-id: gone"))
+                await client.send(
+                    post(chat(stream=True), "/v1/chat/completions", f"x-script: {stalls}", "x-request-id: gone")
+                )
                 if after:
                     await read_events(client, after)
                 else:

@@ -47,7 +47,9 @@ async def test_any_json_reaches_the_provider_with_nothing_but_its_model_changed(
     async with house("fine", models=models) as running, bare(running.port) as client:
         loop = asyncio.get_running_loop()
 
-        @given(before=st.dictionaries(st.text(max_size=5), json_values, max_size=3), space=SPACES, ascii_only=st.booleans())
+        @given(
+            before=st.dictionaries(st.text(max_size=5), json_values, max_size=3), space=SPACES, ascii_only=st.booleans()
+        )
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
         def examples(before: dict[str, Any], space: str, ascii_only: bool) -> None:
             taken = {"model", "messages", "n", "stream", "predawn", "script", "stream_options", "max_tokens"}
@@ -65,7 +67,10 @@ async def test_any_json_reaches_the_provider_with_nothing_but_its_model_changed(
 
             assert answer.status == 200, answer.body
             got = running.upstream.requests[-1].body
-            assert json.loads(got) == {**{k: v for k, v in json.loads(body).items() if k != "predawn"}, "model": "org/real-name"}
+            assert json.loads(got) == {
+                **{k: v for k, v in json.loads(body).items() if k != "predawn"},
+                "model": "org/real-name",
+            }
             assert got == expected.replace(b"," + space.encode() + control, b"", 1)
 
         await asyncio.to_thread(examples)

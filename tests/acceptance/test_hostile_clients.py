@@ -331,7 +331,16 @@ async def test_another_method_is_405(method: str, served: House) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v2/chat/completions", "/v1/chat/completions/../../admin", "//v1/models", "/v1/%2e%2e/x", "/v1/\u00ff", "*", "/v1"],
+    [
+        "/",
+        "/v2/chat/completions",
+        "/v1/chat/completions/../../admin",
+        "//v1/models",
+        "/v1/%2e%2e/x",
+        "/v1/\u00ff",
+        "*",
+        "/v1",
+    ],
 )
 async def test_another_path_is_404(path: str, served: House) -> None:
     answer = await raw(served, post(chat(), path))

@@ -107,7 +107,9 @@ async def test_an_odd_provider_is_understood(style: str, stream: bool, plugins: 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed_and_not_passed_on(status: int, stream: bool) -> None:
     async with raw_upstream(sized(BODY)) as elsewhere:
-        told = f"HTTP/1.1 {status} x\r\nLocation: {elsewhere.base_url}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        told = (
+            f"HTTP/1.1 {status} x\r\nLocation: {elsewhere.base_url}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
         async with raw_upstream(told.encode()) as provider, house(behind=provider.base_url) as running:
             answer = await ask(running.port, chat(stream=stream))
 
@@ -140,7 +142,10 @@ NOT_HTTP = {
 @each_kind
 @each_plugin
 async def test_what_is_not_http_is_502(told: bytes, stream: bool, plugins: list[Any]) -> None:
-    async with raw_upstream(told) as provider, house(behind=provider.base_url, upstream=SHORT, plugins=plugins) as running:
+    async with (
+        raw_upstream(told) as provider,
+        house(behind=provider.base_url, upstream=SHORT, plugins=plugins) as running,
+    ):
         answer = await ask(running.port, chat(stream=stream))
         await running.idle()
 
@@ -309,7 +314,16 @@ async def test_an_event_without_end_is_an_error(plugins: list[Any], monkeypatch:
 
 @each_kind
 async def test_many_faults_at_once_leave_nothing_behind(stream: bool) -> None:
-    faults = ["refuse", "stall_headers", "die_first_byte", "die_mid_event", "length_too_long", "garbage", "redirect", ""]
+    faults = [
+        "refuse",
+        "stall_headers",
+        "die_first_byte",
+        "die_mid_event",
+        "length_too_long",
+        "garbage",
+        "redirect",
+        "",
+    ]
     calm = {**SHORT, "breaker": {"failures": 1000}}
     async with house("one two three", upstream=calm, plugins=["watch"]) as running:
         answers = await asyncio.gather(

@@ -244,7 +244,9 @@ async def test_a_killed_server_leaves_a_readable_store(provider: ScriptedServer,
     assert "half-way" not in recorded
     assert all((outcome, status) in {("ok", 200), ("client_closed", 499)} for _, outcome, status, _, _ in rows)
     assert all(json.loads(record)["ledger"]["chunks"] > 0 for _, outcome, _, record, _ in rows if outcome == "ok")
-    assert len({ident for ident, outcome, *_ in rows if outcome == "ok"} - answered) <= 4  # one on its way to each client
+    assert (
+        len({ident for ident, outcome, *_ in rows if outcome == "ok"} - answered) <= 4
+    )  # one on its way to each client
 
     async with serving(tmp_path, told) as again:
         assert (await get(again.port, f"/v1/exchanges/{sorted(recorded)[0]}"))[0] == 200
@@ -326,7 +328,10 @@ CULPRITS = {
     "a state that is a folder": ({"state": "/", "plugins": ["record"]}, "/"),
     "a plugin's settings": ({"plugins": [{"record": {"flush_s": -1}}]}, "flush_s"),
     "a local engine": ({"upstreams": [{"name": "tiny", "kind": "local"}], "models": []}, "tiny"),
-    "a bad script": ({"upstreams": [{"name": "fake", "kind": "scripted", "script": {"txet": "x"}}], "models": []}, "txet"),
+    "a bad script": (
+        {"upstreams": [{"name": "fake", "kind": "scripted", "script": {"txet": "x"}}], "models": []},
+        "txet",
+    ),
 }
 
 

@@ -112,7 +112,9 @@ async def test_a_short_retry_after_is_waited_for(headers: dict[str, str]) -> Non
 @pytest.mark.parametrize("value", ["soon", "", "-5", "nan", "1e400", "Wed, 99 Foo 2099", "٣"])
 async def test_an_unreadable_retry_after_does_no_harm(value: str) -> None:
     async with (
-        raw_upstream(f"HTTP/1.1 503 x\r\nretry-after: {value}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()) as provider,
+        raw_upstream(
+            f"HTTP/1.1 503 x\r\nretry-after: {value}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+        ) as provider,
         house(behind=provider.base_url, upstream=TWICE) as running,
     ):
         answer = await ask(running.port, chat())

@@ -158,7 +158,9 @@ def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None
 
 
 def get_bytes(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers or {})), timeout=timeout_s) as response:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=dict(headers or {})), timeout=timeout_s
+    ) as response:
         body: bytes = response.read()
         return body
 

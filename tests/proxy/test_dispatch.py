@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from predawn.plugins import Budget, Difficulty, Exchange, Plugin, PluginSettings, Reply, RequestError, hookimpl
+from predawn.plugins import Budget, Chunk, Difficulty, Exchange, Plugin, PluginSettings, Reply, RequestError, hookimpl
 from predawn.proxy.dispatch import FAILURES_UNTIL_OFF, HookError, Hooks, Observers, PluginError, bounded
 from predawn.proxy.loading import register
 from predawn.proxy.tasks import Tasks
@@ -322,3 +322,39 @@ async def test_bounded_returns_raises_and_cancels_like_a_plain_await():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [True] == cleaned
+
+
+async def test_around_completion_is_blamed_for_what_its_own_chunks_raise():
+    class Breaks(Plugin):
+        @hookimpl
+        async def around_completion(self, exchange, call_next):
+            async def chunks():
+                yield Chunk(b"data: 1\n\n")
+                raise ZeroDivisionError
+
+            return Reply.of_chunks(chunks())
+
+    reply = await pipeline(Breaks, send=None).complete(exchange())
+
+    with pytest.raises(HookError, match="'p0' failed in around_completion"):
+        assert [b"data: 1\n\n"] == [chunk.raw async for chunk in reply.chunks]
+
+
+async def test_lifespan_of_an_earlier_plugin_is_closed_when_a_later_one_cannot_start(tmp_path):
+    from predawn.proxy.generation import _lifespan
+
+    closed = []
+
+    class Opens(Plugin):
+        @hookimpl
+        async def lifespan(self, app):
+            yield
+            closed.append("opened")
+
+    (impl,) = hooks(Opens).lifespans
+
+    with pytest.raises(LookupError):
+        async with _lifespan(impl, None):
+            raise LookupError
+
+    assert ["opened"] == closed

@@ -142,6 +142,8 @@ class Stage:
         requests = self.upstream("/counts")["requests"]
         before = cpu_us(pids)
         seen = self.load(resident, workload.body, workload.options(scale))
+        if workload.rate is None:
+            _wait_until_quiet(pids)
         spent = cpu_us(pids) - before
         return Sample(
             resident.name, workload.name, round_, seen, spent, self.upstream("/counts")["requests"] - requests
@@ -208,6 +210,17 @@ class Stage:
         for resident in self.residents.values():
             if resident.program:
                 resident.program.stop()
+
+
+def _wait_until_quiet(pids: Sequence[int], patience_s: float = 5.0) -> None:
+    """Returns when the peer has stopped working: what it puts off until after the answer belongs to the answer's price."""
+    step_s, until = 0.15, time.monotonic() + patience_s
+    spent = cpu_us(pids)
+    while pids and time.monotonic() < until:
+        time.sleep(step_s)
+        before, spent = spent, cpu_us(pids)
+        if spent - before < 0.03 * step_s * 1e6:
+            return
 
 
 @contextlib.contextmanager

@@ -30,7 +30,13 @@ class Seen:
     failures: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, Any]:
-        return {"asked": self.asked, "complete": self.complete, "tokens": self.tokens, "cut": self.cut, "failures": dict(self.failures)}
+        return {
+            "asked": self.asked,
+            "complete": self.complete,
+            "tokens": self.tokens,
+            "cut": self.cut,
+            "failures": dict(self.failures),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,10 @@ class Chat:
     def body(self, number: int) -> bytes:
         request: dict[str, Any] = {
             "model": "soak",
-            "messages": [{"role": "system", "content": "Answer briefly. " * 60}, {"role": "user", "content": f"question {number}"}],
+            "messages": [
+                {"role": "system", "content": "Answer briefly. " * 60},
+                {"role": "user", "content": f"question {number}"},
+            ],
             "stream": self.stream,
         }
         if self.stream and self.usage:
@@ -78,7 +87,10 @@ async def ask(session: aiohttp.ClientSession, url: str, chat: Chat, number: int,
 async def _leave_soon(session: aiohttp.ClientSession, url: str, body: bytes, patience_s: float) -> None:
     """Hangs up while the answer is being made: cancelling the call closes its connection."""
     try:
-        async with asyncio.timeout(patience_s), session.post(url, data=body, headers={"content-type": "application/json"}) as answer:
+        async with (
+            asyncio.timeout(patience_s),
+            session.post(url, data=body, headers={"content-type": "application/json"}) as answer,
+        ):
             await answer.read()
     except TimeoutError:
         return

@@ -47,9 +47,7 @@ def read(database: Path) -> dict[str, Book]:
     """A book per key name."""
     books: dict[str, Book] = {}
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        query = (
-            "SELECT keys.name, outcome, output, estimated, record FROM exchanges LEFT JOIN keys ON keys.id = exchanges.key_id"
-        )
+        query = "SELECT keys.name, outcome, output, estimated, record FROM exchanges LEFT JOIN keys ON keys.id = exchanges.key_id"
         for name, outcome, output, estimated, record in connection.execute(query):
             book = books.setdefault(name or "no key", Book())
             book.add(outcome, output, bool(estimated), json.loads(record)["calls"])

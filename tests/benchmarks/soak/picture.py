@@ -9,7 +9,9 @@ from tests.benchmarks.evidence import Evidence
 TOLERANCE = 0.05
 
 
-def draw(evidence: Evidence, seconds: Sequence[float], memory_mb: Sequence[float], connections: Sequence[int], path: Path) -> None:
+def draw(
+    evidence: Evidence, seconds: Sequence[float], memory_mb: Sequence[float], connections: Sequence[int], path: Path
+) -> None:
     """Writes the figure beside the JSON file; the band is what the bar allows around the memory right after warm-up."""
     import matplotlib
 
@@ -20,8 +22,12 @@ def draw(evidence: Evidence, seconds: Sequence[float], memory_mb: Sequence[float
     warm = [mb for second, mb in zip(seconds, memory_mb, strict=True) if second >= warm_s] or list(memory_mb)
     base = median(warm[: max(1, len(warm) // 4)])
     minutes = [second / 60 for second in seconds]
-    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(11, 6), sharex=True, height_ratios=(3, 1), layout="constrained")
-    upper.axhspan(base * (1 - TOLERANCE), base * (1 + TOLERANCE), xmin=0, color="#fde68a", alpha=0.5, label="± 5 % after warm-up")
+    figure, (upper, lower) = pyplot.subplots(
+        2, 1, figsize=(11, 6), sharex=True, height_ratios=(3, 1), layout="constrained"
+    )
+    upper.axhspan(
+        base * (1 - TOLERANCE), base * (1 + TOLERANCE), xmin=0, color="#fde68a", alpha=0.5, label="± 5 % after warm-up"
+    )
     upper.axvline(warm_s / 60, color="#1e293b", linestyle="--", linewidth=1, label="end of warm-up")
     upper.plot(minutes, memory_mb, color="#c2410c", label="memory (PSS)")
     upper.set_ylabel("MB")

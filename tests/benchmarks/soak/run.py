@@ -79,7 +79,9 @@ class Site:
         return counts
 
     def probe(self) -> dict[str, Any]:
-        told: dict[str, Any] = get_json(f"http://127.0.0.1:{self.port}/v1/probe", headers={"authorization": f"Bearer {self.keys['probe']}"})
+        told: dict[str, Any] = get_json(
+            f"http://127.0.0.1:{self.port}/v1/probe", headers={"authorization": f"Bearer {self.keys['probe']}"}
+        )
         return told
 
     def clients(self, seconds: float, seed: int, *options: str) -> subprocess.Popen[str]:
@@ -109,7 +111,9 @@ def set_up(folder: Path, seed: int) -> tuple[Site, list[Running]]:
     """Starts both programs. The caller stops them."""
     port, upstream_port = free_port(), free_port()
     settings = folder / "predawn.yaml"
-    settings.write_text(SETTINGS.format(admin_port=free_port(), folder=folder, upstream=f"http://127.0.0.1:{upstream_port}"))
+    settings.write_text(
+        SETTINGS.format(admin_port=free_port(), folder=folder, upstream=f"http://127.0.0.1:{upstream_port}")
+    )
     env = {"PYTHONPATH": str(HERE / "probe_plugin")}
     faults = [word for fault in FAULTS for word in ("--errors", fault)]
     scripted = predawn(
@@ -169,7 +173,10 @@ def soak(options: argparse.Namespace, evidence: Evidence, folder: Path) -> Cours
     try:
         probing = json.loads(site.clients(min(8.0, seconds / 4), seed).communicate()[0])
         rate = options.rate or probing["per_s"] / 2
-        print(f"  sustains {probing['per_s']:.0f} requests/s; soaking at {rate:.0f} for {options.minutes:g} minutes", flush=True)
+        print(
+            f"  sustains {probing['per_s']:.0f} requests/s; soaking at {rate:.0f} for {options.minutes:g} minutes",
+            flush=True,
+        )
         site.settle()
         idle = site.probe()
         clients = site.clients(seconds, seed, "--rate", f"{rate:.2f}", "--cut-share", str(CUT_SHARE))
@@ -185,7 +192,12 @@ def soak(options: argparse.Namespace, evidence: Evidence, folder: Path) -> Cours
         for program in programs:
             program.stop()
     evidence.settings |= {"rate_per_s": rate, "capacity_per_s": probing["per_s"], "warm_up_s": warm_s, "faults": FAULTS}
-    evidence.settings |= {"fault_share": FAULT_SHARE, "cut_share": CUT_SHARE, "chunks": CHUNKS, "interval_ms": INTERVAL_MS}
+    evidence.settings |= {
+        "fault_share": FAULT_SHARE,
+        "cut_share": CUT_SHARE,
+        "chunks": CHUNKS,
+        "interval_ms": INTERVAL_MS,
+    }
     asked = {name: _sum(probing[name], seen[name]) for name in ("staying", "leaving")}
     evidence.figures = {
         "clients": {**asked, "late": seen["late"]},
@@ -195,7 +207,12 @@ def soak(options: argparse.Namespace, evidence: Evidence, folder: Path) -> Cours
         "connections_after": connections,
         "cpu_share_median": median(course.cpu_share),
         "memory_mb": {"first": course.memory_mb[0], "last": course.memory_mb[-1], "most": max(course.memory_mb)},
-        "course": {"seconds": course.seconds, "memory_mb": course.memory_mb, "connections": course.connections, "tasks": course.tasks},
+        "course": {
+            "seconds": course.seconds,
+            "memory_mb": course.memory_mb,
+            "connections": course.connections,
+            "tasks": course.tasks,
+        },
     }
     evidence.bars = reckon(course, warm_s, books, asked, counts, after["tasks"] - idle["tasks"], connections)
     return course
@@ -205,7 +222,9 @@ def _sum(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Both phases' counts together: the ledger knows no phases."""
     added = {name: first[name] + second[name] for name in ("asked", "complete", "tokens", "cut")}
     names = {*first["failures"], *second["failures"]}
-    return added | {"failures": {name: first["failures"].get(name, 0) + second["failures"].get(name, 0) for name in sorted(names)}}
+    return added | {
+        "failures": {name: first["failures"].get(name, 0) + second["failures"].get(name, 0) for name in sorted(names)}
+    }
 
 
 def reckon(
@@ -223,15 +242,25 @@ def reckon(
     drift = course.drift(warm_s)
     calls = sum(book.calls for book in books.values())
     return {
-        "drift of memory after warm-up": Bar(None if drift is None else abs(drift), 0.05, "", "" if drift is not None else "too short"),
+        "drift of memory after warm-up": Bar(
+            None if drift is None else abs(drift), 0.05, "", "" if drift is not None else "too short"
+        ),
         "connections left over": Bar(float(connections + counts["in_flight"]), 0),
         "replies opened upstream and never closed": Bar(float(abs(counts["opened"] - counts["closed"])), 0),
         "tasks left over": Bar(float(max(0, tasks_left)), 0),
-        "requests that stayed: asked and on the ledger differ by": Bar(float(abs(asked["staying"]["asked"] - staying.rows)), 0),
-        "requests that left: asked and on the ledger differ by": Bar(float(abs(asked["leaving"]["asked"] - leaving.rows)), 0),
+        "requests that stayed: asked and on the ledger differ by": Bar(
+            float(abs(asked["staying"]["asked"] - staying.rows)), 0
+        ),
+        "requests that left: asked and on the ledger differ by": Bar(
+            float(abs(asked["leaving"]["asked"] - leaving.rows)), 0
+        ),
         "upstream requests: ledger and upstream differ by": Bar(float(abs(calls - counts["requests"])), 0),
-        "completed requests: ledger and clients differ by": Bar(float(abs(staying.outcomes["ok"] - asked["staying"]["complete"])), 0),
-        "tokens of completed requests: ledger and clients differ by": Bar(float(abs(staying.ok_tokens - asked["staying"]["tokens"])), 0),
+        "completed requests: ledger and clients differ by": Bar(
+            float(abs(staying.outcomes["ok"] - asked["staying"]["complete"])), 0
+        ),
+        "tokens of completed requests: ledger and clients differ by": Bar(
+            float(abs(staying.ok_tokens - asked["staying"]["tokens"])), 0
+        ),
         "tokens of completed requests: ledger and upstream differ, beyond those that left, by": Bar(
             float(_unexplained(staying, leaving, counts["reported_tokens"])), 0
         ),
@@ -249,12 +278,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10, help="length of the soak")
     parser.add_argument("--rate", type=float, help="requests/s, in place of half of what is sustained")
     parser.add_argument("--seed", type=int, help="seed of clients and upstream (default: drawn, and printed)")
-    parser.add_argument("--out", type=Path, default=Path("results/bench-soak.json"), help="evidence file, relative to the checkout")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/bench-soak.json"), help="evidence file, relative to the checkout"
+    )
     options = parser.parse_args()
     raise_file_limit()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"seed {seed}", flush=True)
-    evidence = Evidence("soak", seeds={"clients": seed, "upstream": seed + 1}, versions=versions_of("predawn", "aiohttp", "uvloop"))
+    evidence = Evidence(
+        "soak", seeds={"clients": seed, "upstream": seed + 1}, versions=versions_of("predawn", "aiohttp", "uvloop")
+    )
     evidence.settings = {"minutes": options.minutes}
     with tempfile.TemporaryDirectory(prefix="predawn-soak-") as folder:
         course = soak(options, evidence, Path(folder))

@@ -11,7 +11,9 @@ from predawn.proxy.hookspecs import RegisterRoute
 
 
 async def probe(request: web.Request) -> web.Response:
-    names = Counter(task.get_name() if task.get_name().startswith("predawn.") else _origin(task) for task in asyncio.all_tasks())
+    names = Counter(
+        task.get_name() if task.get_name().startswith("predawn.") else _origin(task) for task in asyncio.all_tasks()
+    )
     return web.json_response({"tasks": sum(names.values()), "names": names, "objects": len(gc.get_objects())})
 
 
