@@ -61,21 +61,31 @@ class App:
         path, method = request.path, request.method
         if path in self._routes:
             raise _wrong_method(path, "POST")
-        if method == "GET" and (answer := self._operations(path)) is not None:
+        if (answer := self._operations(path)) is not None:
+            if method not in ("GET", "HEAD"):
+                raise _wrong_method(path, "GET, HEAD")
             return answer
         generation = self.generation
         if not path.startswith("/v1/"):
             raise RequestError(404, f"There is no {path[:200]} here; the API is below /v1.", code="unknown_url")
         identity = generation.service.access.identify(request.headers, request.remote or "")
-        if path == "/v1/models" and method == "GET":
+        if path == "/v1/models":
+            if method != "GET":
+                raise _wrong_method(path, "GET")
             return await models.list_models(generation.service, identity)
         if path.startswith("/v1/models/") and method == "GET":
             return await models.get_model(generation.service, identity, path.removeprefix("/v1/models/"))
+        others: list[str] = []
         for plugin_route in generation.routes:
             match = plugin_route.pattern.fullmatch(path)
-            if match is not None and plugin_route.method == method:
+            if match is None:
+                continue
+            if plugin_route.method == method:
                 request.admit(identity, match.groupdict())
                 return await plugin_route.handler(request)
+            others.append(plugin_route.method)
+        if others:
+            raise _wrong_method(path, ", ".join(others))
         stations = list(generation.stations.values())
         return await raw.relay(generation.service, stations, request, identity, ident)
 

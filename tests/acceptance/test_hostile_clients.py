@@ -10,9 +10,10 @@ from typing import Any
 
 import openai
 import pytest
-from predawn.proxy import http_server, service
 from tests.acceptance.bare import Answered, ask, bare, chat, post
 from tests.acceptance.house import CLIENT_KEY, House, house
+
+from predawn.proxy import http_server, service
 
 MIB = 1 << 20
 

@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from predawn.proxy.wire import sse
 from tests.acceptance.bare import Answered, ask, bare, chat, post
 from tests.acceptance.house import House, RawUpstream, house, raw_upstream, read_request
 from tests.acceptance.plugins import Watch
+
+from predawn.proxy.wire import sse
 
 SHORT = {"timeouts": {"connect_s": 1, "first_byte_s": 0.3, "idle_s": 0.3}}
 PLUGINS: list[list[Any]] = [

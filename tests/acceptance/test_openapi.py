@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from tests.acceptance.house import House, house
+
 from predawn.proxy.service import ROUTES
 from predawn.proxy.wire.errors import ANTHROPIC_TYPES
-from tests.acceptance.house import House, house
 
 CHECKS = (
     "not_a_server_error",
@@ -52,7 +53,7 @@ async def test_generated_requests_find_no_fault(tmp_path: Path) -> None:
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json"),
             *("--url", running.url, "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"),
             *("--max-examples", "12", "--seed", "1", "--generation-deterministic", "--no-shrink", "--workers", "1"),
-            *("--warnings", "off", "--no-color", "--max-time", "40"),
+            *("--warnings", "off", "--no-color", "--max-time", "15"),
             *("--request-timeout", "10"),
         ]
         process = await asyncio.create_subprocess_exec(
@@ -72,3 +73,11 @@ async def test_generated_requests_find_no_fault(tmp_path: Path) -> None:
         assert process.returncode == 0, output.decode()
         assert running.upstream.counts.requests > 50
         assert await running.answers()
+
+
+async def test_health_may_be_asked_for_by_head(served: House) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path in ("/health", "/ready", "/version"):
+            async with session.head(f"{served.url}{path}") as head, session.put(f"{served.url}{path}") as put:
+                assert (head.status, await head.read()) == (200, b"")
+                assert (put.status, put.headers["Allow"]) == (405, "GET, HEAD")

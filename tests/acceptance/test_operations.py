@@ -16,10 +16,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from predawn.proxy.upstreams.scripted.server import ScriptedServer, scripted_server
 from tests.acceptance.bare import Bare, ask, bare, chat, post
 from tests.acceptance.house import until, upstream_settings
 from tests.acceptance.process import free_port, predawn, serving, write_settings
+
+from predawn.proxy.upstreams.scripted.server import ScriptedServer, scripted_server
 
 SLOW = "x-script: interval_ms=20, chunks=40"
 STALLS = "x-script: stall_mid_stream, after=3"

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.evidence import CHECKOUT
+
 # Below the kernel's range for outgoing connections (32768+), so that a peer's own client cannot take a chosen port.
 PORTS = range(20000, 32000)
 
@@ -89,9 +91,12 @@ class Running:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def last_words(self, lines: int = 5) -> str:
-        """The end of its log: why it did not start."""
-        return " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])
+    def last_words(self, size: int = 300) -> str:
+        """The end of its log: why it did not start. Without the folders above the checkout: evidence names no machine."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        said = lines[-1] if lines else "it said nothing"
+        said = said.replace(f"{CHECKOUT}/", "")
+        return said if len(said) <= size else f"… {said[-size:]}"
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Ends the whole tree: asks, waits, then kills."""

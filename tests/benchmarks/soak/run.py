@@ -19,8 +19,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
-from tests.benchmarks.processes import Running, connections_on, cpu_us, free_port, get_json, memory_mb, raise_file_limit
-from tests.benchmarks.processes import start, wait_until_listening
+from tests.benchmarks.processes import (
+    Running,
+    connections_on,
+    cpu_us,
+    free_port,
+    get_json,
+    memory_mb,
+    raise_file_limit,
+    start,
+    wait_until_listening,
+)
 from tests.benchmarks.soak import ledger
 from tests.benchmarks.soak.picture import draw
 
