@@ -71,6 +71,10 @@ class House:
         """Wait until no request is being served, here or upstream; fail if that takes long."""
         await until(lambda: self.is_idle and not self.upstream.counts.in_flight)
 
+    async def idle_here(self) -> None:
+        """Wait until no request is being served here; fail if that takes long."""
+        await until(lambda: self.is_idle)
+
     async def answers(self) -> bool:
         """True if an ordinary request gets its ordinary answer now."""
         import aiohttp

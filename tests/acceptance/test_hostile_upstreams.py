@@ -345,3 +345,63 @@ async def test_many_faults_at_once_leave_nothing_behind(stream: bool) -> None:
 def test_raw_upstreams_count_their_connections() -> None:
     assert RawUpstream().connections == 0
     assert post(b"{}").endswith(b"\r\n\r\n{}")
+
+
+LARGE = chat(filler="x" * 5_000_000)
+
+
+async def test_a_provider_that_does_not_read_is_504() -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    listening = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1000)
+    port = listening.sockets[0].getsockname()[1]
+    async with house(behind=f"http://127.0.0.1:{port}/v1", upstream=SHORT) as running:
+        for body in (LARGE, chat()):
+            answer = await ask(running.port, body)
+            await running.idle_here()
+
+            assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    listening.close()
+
+
+async def test_a_client_may_leave_while_a_provider_does_not_read() -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    listening = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1000)
+    port = listening.sockets[0].getsockname()[1]
+    async with house(behind=f"http://127.0.0.1:{port}/v1", plugins=["watch"]) as running:
+        async with bare(running.port) as client:
+            await client.send(post(LARGE))
+            while not running.station().in_flight:
+                await asyncio.sleep(0.001)
+            client.abort()
+        await running.idle_here()
+
+        assert [exchange.outcome for exchange in running.plugin(Watch).seen] == ["client_closed"]
+    listening.close()
+
+
+@pytest.mark.parametrize("size", [10, 500_000, 5_000_000])
+@each_kind
+async def test_an_answer_before_the_request_was_read_is_passed_on(size: int, stream: bool) -> None:
+    """A provider may refuse a request as too large after its head."""
+    refusal = b'{"error":{"message":"too large","type":"x","param":null,"code":null}}'
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sized(refusal, b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\n"))
+        await writer.drain()
+        while await reader.read(1 << 16):  # closing with unread bytes would reset the connection under the answer
+            pass
+        writer.close()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with house(behind=f"http://127.0.0.1:{port}/v1", upstream=SHORT) as running:
+        answer = await ask(running.port, chat(filler="x" * size, stream=stream))
+        await running.idle_here()
+
+        assert (answer.status, answer.body) == (413, refusal)
+    listening.close()

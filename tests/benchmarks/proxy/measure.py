@@ -60,11 +60,11 @@ class Sample:
 
     @property
     def cpu_us_per_request(self) -> float:
-        return self.cpu_us / max(1, self.load["completed"])
+        return self.cpu_us / max(1, int(self.load["completed"]))
 
     @property
     def cpu_us_per_chunk(self) -> float:
-        return self.cpu_us / max(1, self.load["chunks_all"])
+        return self.cpu_us / max(1, int(self.load["chunks_all"]))
 
     def ms(self, what: str, mark: str = "p50") -> float | None:
         """A time as the client saw it; None when no request was timed."""

@@ -41,7 +41,8 @@ class Launch:
 class Peer(Protocol):
     """Something between client and upstream."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def obtain(self) -> str:
         """Makes it available and returns its version; raises UnobtainableError with the reason."""

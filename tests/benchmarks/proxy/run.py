@@ -46,7 +46,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def chosen_peers(options: argparse.Namespace) -> list[Peer]:
-    known = [*foreign_peers(), *predawn_peers(), *(Extra(*extra.split("=", 1)) for extra in options.extra)]
+    known: list[Peer] = [*foreign_peers(), *predawn_peers(), *(Extra(*extra.split("=", 1)) for extra in options.extra)]
     wanted = set(filter(None, options.peers.split(",")))
     unknown = wanted - {peer.name for peer in known}
     if unknown:

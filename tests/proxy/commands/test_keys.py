@@ -47,7 +47,7 @@ def test_the_key_alone_is_the_last_line_of_standard_output(
 
     ((_, digest, name, tenant, models),) = rows(state)
     secret = find_secret(Settings(), {})
-    assert (status, name, tenant, models) == (0, "Ann", "acme", '["a", "b"]')
+    assert (status, name, tenant, models) == (0, "Ann", "acme", '["a","b"]')
     assert re.fullmatch(r"pd-[\w-]{43}\n", out)
     assert secret is not None
     assert digest == Digester(secret)(out.strip()).hex()
