@@ -71,7 +71,7 @@ class Account:
             ledger.cached_prompt += usage.cached
             ledger.output += usage.output
             ledger.reasoning += usage.reasoning
-        elif exchange.route != "raw" and last.status < 400:
+        elif exchange.route != "raw" and last.status < 400 and last.outcome != "connect":
             ledger.estimated = True
             ledger.prompt += estimated_prompt_tokens(exchange.body)
             ledger.output += self.meter.events if self.meter is not None else 0

@@ -27,11 +27,18 @@ class App:
 
     def __init__(self, generation: Generation, metrics: Metrics) -> None:
         self.generation = generation
+        self.retiring: set[Generation] = set()
+        """Earlier generations that still have requests to finish."""
         self.metrics = metrics
         self.is_ready = True
         self.refuses = False
         """True once a shutdown has gone so far that new requests are turned away."""
         self._routes: dict[str, Route] = {f"/v1{route.path}": route for route in ROUTES}
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """All that are open: those retiring, then the one in force."""
+        return (*self.retiring, self.generation)
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer a request on the API's port."""

@@ -232,9 +232,10 @@ class Conversation:
         return web.Response(body=error_body(error, exchange.route), status=error.status, headers=headers)
 
     def interrupt(self, error: RequestError) -> None:
-        """End it now, for a reason the client is told."""
-        self._interruption = error
-        self._request.task.cancel()
+        """End it now, for a reason the client is told; a second time would only disturb its end."""
+        if self._interruption is None:
+            self._interruption = error
+            self._request.task.cancel()
 
     def _client_left(self, exc: BaseException) -> None:
         exchange = self._exchange

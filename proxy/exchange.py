@@ -327,6 +327,7 @@ class Exchange:
         "_ends",
         "_request",
         "_scope",
+        "alias",
         "arrived_at",
         "body",
         "budget",
@@ -382,6 +383,8 @@ class Exchange:
         self.key_id = key_id
         self.model = model
         """The alias the client asked for."""
+        self.alias = model
+        """The alias of the settings that serves it: `model`, or `*` where that takes any name."""
         self.stream = stream
         self.body = body
         self.headers: Mapping[str, str] = headers if headers is not None else {}

@@ -28,6 +28,7 @@ from predawn.proxy.upstreams import registry
 from predawn.proxy.upstreams.base import Upstream
 
 if TYPE_CHECKING:
+    from predawn.proxy.exchange import Exchange, Reply
     from predawn.proxy.http_server import Handler
     from predawn.proxy.store import Store
 
@@ -57,6 +58,16 @@ class PluginRoute:
     handler: Handler
 
 
+@dataclass(slots=True)
+class _InForce:
+    """The models that plugins send by; a reload that keeps the plugins puts its own in their place."""
+
+    models: Models
+
+    async def send(self, exchange: Exchange) -> Reply:
+        return await self.models.send(exchange)
+
+
 class Generation:
     """Built whole or not at all by `start`; retired once the requests it began are over."""
 
@@ -70,6 +81,7 @@ class Generation:
         """Closes the upstreams no other generation uses."""
         self._plugins = AsyncExitStack()
         """Closes the plugins; empty while an earlier generation still owns them."""
+        self._in_force = _InForce(service.models)
 
     @classmethod
     async def start(cls, settings: Settings, shared: Shared, previous: Generation | None = None) -> Generation:
@@ -100,13 +112,15 @@ class Generation:
             )
             made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
             made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
-            if not keeps_plugins:
+            if previous is not None and keeps_plugins:
+                made._in_force = previous._in_force
+            else:
                 await made._open_plugins(settings, shared, observers)
             made._opened = opened.pop_all()
             return made
 
     async def _open_plugins(self, settings: Settings, shared: Shared, observers: Observers) -> None:
-        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self.service.models.send)
+        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self._in_force.send)
         async with AsyncExitStack() as opened:
             for impl in self.hooks.lifespans:
                 with impl:
@@ -117,6 +131,7 @@ class Generation:
     def take_over(self, previous: Generation) -> None:
         """Become the owner of the plugins that `previous` opened and this generation goes on with."""
         if self.hooks is previous.hooks:
+            self._in_force.models = self.service.models
             self._plugins, previous._plugins = previous._plugins, self._plugins
 
     async def aclose(self) -> None:
@@ -129,7 +144,7 @@ class Generation:
     async def retire(self, timeout_s: float, clock: Clock) -> None:
         """Wait for the requests in progress, then close what no later generation took over."""
         end = clock.monotonic() + timeout_s
-        while self.service.conversations and clock.monotonic() < end:
+        while self.service.is_busy and clock.monotonic() < end:
             await clock.sleep(0.1)
             self.service.interrupt_overdue()
         await self.aclose()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = Mapping[str, Any]
 """The columns of the table `exchanges` by name."""
 PURGE_BATCH = 500
-ROWS_PER_STATEMENT = 50
+MOST_PER_STATEMENT = 512
 _LEDGER = ("slept", "prompt", "cached_prompt", "output", "reasoning", "discarded", "verify", "estimated", "spend_usd")
 _SUMMARY = (
     "id",
@@ -42,9 +42,11 @@ async def write(store: Store, rows: Sequence[Row]) -> None:
         if store.dialect != "sqlite":
             await connection.execute(store.insert(exchanges).on_conflict_do_nothing(), list(rows))
             return
-        for start in range(0, len(rows), ROWS_PER_STATEMENT):
-            part = rows[start : start + ROWS_PER_STATEMENT]
-            await connection.exec_driver_sql(_insert(len(part)), _values(part))
+        start = 0
+        while left := len(rows) - start:
+            count = min(MOST_PER_STATEMENT, 1 << (left.bit_length() - 1))  # few lengths, so that few are prepared
+            await connection.exec_driver_sql(_insert(count), _values(rows[start : start + count]))
+            start += count
 
 
 @functools.cache

@@ -440,8 +440,14 @@ async def read_body(source: ByteSource, upstream: str) -> bytes:
 
 async def fold_chunks(reply: Reply, filters: Sequence[ChunkFilter], route: RouteName, upstream: str) -> bytes:
     """The body for a client that does not stream. Raises `UpstreamError` if the chunks are no whole answer."""
+    chunks: list[Chunk] = []
+    is_last_seen = False
     async with closing(reply.chunks):
-        chunks = [item async for chunk in reply.chunks for item in filtered(chunk, filters)]
+        async for chunk in reply.chunks:
+            is_last_seen = is_last_seen or chunk.is_last
+            chunks += filtered(chunk, filters)
+    if filters and not is_last_seen:
+        chunks += filtered(Chunk(b": end\n\n", is_last=True), filters)  # filters give out what they held back
     if reply.is_stream and not has_ended(b"".join(chunk.raw for chunk in chunks[-3:]), route):
         raise UpstreamError(upstream, "truncated", "the stream ended without its end mark", sent_nothing=False)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -198,7 +197,7 @@ class Sender:
             self._meters.upstream_error(upstream.name, exc.reason)
             await flight.end(exc.reason)
             return _Try(exc)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or what it was sent cannot be sent: nothing is learnt of the upstream
             flight.cancelled()
             await flight.end("cancelled")
             raise

@@ -76,7 +76,7 @@ class Server:
                 made = await Generation.start(settings, self._shared, previous)
                 try:
                     await self._shared.access.reload(settings)
-                except StoreError:
+                except BaseException:
                     await made.aclose()
                     raise
             except StartErrors as exc:
@@ -92,9 +92,13 @@ class Server:
             log.info("reloaded: %d models, %d plugins", len(settings.models), len(settings.plugins))
             if settings.server != previous.settings.server or settings.state != previous.settings.state:
                 log.warning("changes of `server` and `state` take effect at the next start")
-            retire = previous.retire(settings.server.drain_timeout_s, self._shared.clock)
-            self._shared.tasks.spawn(retire, "retire")
+            self.app.retiring.add(previous)
+            self._shared.tasks.spawn(self._retire(previous, settings.server.drain_timeout_s), "retire")
             return True
+
+    async def _retire(self, generation: Generation, timeout_s: float) -> None:
+        await generation.retire(timeout_s, self._shared.clock)
+        self.app.retiring.discard(generation)
 
     async def drain(self, *, grace_s: float) -> None:
         """Stop in good order: not ready, then refusing, then waiting for streams, then ending them with an error."""
@@ -105,11 +109,11 @@ class Server:
             await clock.sleep(grace_s)
         self.app.refuses = True
         end = clock.monotonic() + timeout_s
-        conversations = self.app.generation.service.conversations
-        while conversations and clock.monotonic() < end:
+        while any(generation.service.is_busy for generation in self.app.generations) and clock.monotonic() < end:
             await clock.sleep(0.05)
-        for conversation in tuple(conversations):
-            conversation.interrupt(shutting_down())
+        for generation in self.app.generations:
+            for conversation in tuple(generation.service.conversations):
+                conversation.interrupt(shutting_down())
         await clock.sleep(0)
 
 
@@ -130,7 +134,7 @@ async def running(
         stack.push_async_callback(access.aclose)
         shared = Shared(clock, tasks, metrics, access, store)
         app = App(await Generation.start(settings, shared), metrics)
-        stack.push_async_callback(_close_generation, app)
+        stack.push_async_callback(_close_generations, app)
         port = await _listen(settings, app, stack, worker)
         admin_port = await _listen_admin(settings, app, stack, port, worker)
         tasks.spawn(watch_event_loop(metrics, clock), "event-loop-lag")
@@ -154,8 +158,10 @@ async def _sweep(app: App, clock: Clock) -> None:
         app.generation.service.interrupt_overdue()
 
 
-async def _close_generation(app: App) -> None:
-    await app.generation.aclose()
+async def _close_generations(app: App) -> None:
+    async with AsyncExitStack() as closing:
+        for generation in app.generations:
+            closing.push_async_callback(generation.aclose)
 
 
 async def _listen(settings: Settings, app: App, stack: AsyncExitStack, worker: int) -> int:
@@ -206,7 +212,7 @@ async def serve_until_stopped(
 
     def hang_up() -> None:
         if server is not None:
-            server._shared.tasks.spawn(server.reload(load), "reload")  # noqa: SLF001 - this module's own
+            server._shared.tasks.spawn(_reload(server, load), "reload")  # noqa: SLF001 - this module's own
 
     # before the server says that it serves: whoever waits for that may send a signal at once
     loop.add_signal_handler(signal.SIGTERM, stop, settings.server.drain_grace_s)

@@ -52,8 +52,15 @@ class Service:
         self.access = access
         self.tools = tools
         self.conversations: set[Conversation] = set()
+        self.relays = 0
+        """Requests to other endpoints in progress, which are only passed on."""
         self._trusted = Networks(settings.server.trusted_proxies)
         self._in_flight = {route.name: tools.metrics.in_flight(route.name) for route in ROUTES}
+
+    @property
+    def is_busy(self) -> bool:
+        """True while requests are in progress."""
+        return bool(self.conversations) or self.relays > 0
 
     async def serve(self, request: Request, route: Route, ident: str) -> web.StreamResponse:
         """Answer a request to one of the completion endpoints. Raises `RequestError` for what is not admitted."""
@@ -113,6 +120,7 @@ class Service:
             started=began,
         )
         exchange.head = head
+        exchange.alias = model.name
         return Conversation(self.tools, self.access, request, exchange, model, identity)
 
     def _check_choices(self, head: Head) -> None:

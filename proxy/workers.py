@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,16 +41,20 @@ class Supervisor:
     def start(self, number: int) -> None:
         """Start worker `number`, counted from 1."""
         command = [sys.executable, "-m", "predawn.proxy.cli", *self.arguments, "--worker", str(number)]
-        self.processes[number] = subprocess.Popen(command)  # noqa: S603 - our own interpreter and arguments
+        # in a group of its own: a terminal's Ctrl-C would reach it twice, and a second signal ends at once
+        process = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own interpreter and arguments
+        self.processes[number] = process
         self.started_at[number] = time.monotonic()
+        if self.stopping:  # the signal came too early to be passed on to this one
+            process.terminate()
 
     def pass_on(self, number: int, _frame: FrameType | None) -> None:
         """Hand a signal to every worker."""
         if number in (signal.SIGTERM, signal.SIGINT):
             self.stopping = True
         for process in self.processes.values():
-            if process.poll() is None:
-                process.send_signal(number)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)  # `send_signal` would reap one that just died, and `watch` wait for ever
 
     def watch(self) -> int:
         """Restart workers that die, until told to stop; the exit status of the whole."""

@@ -21,6 +21,8 @@ OpenStore: TypeAlias = "Callable[[], Awaitable[Store]]"
 log = logging.getLogger("predawn.record")
 
 BATCH = 200
+MOST_AT_ONCE = 4096
+"""Rows in one transaction when many wait: on a busy loop each of its steps takes a turn among the requests."""
 LIMIT = 20_000
 """Exchanges kept while the store does not take them, about 2 kB each; beyond it the oldest are dropped."""
 MAX_PAUSE_S = 30.0
@@ -96,7 +98,7 @@ class Writer:
         """Write all that waits, in batches. Raises `StoreError`; what was not written then waits on."""
         while self._buffer or self._writing:
             if not self._writing:
-                self._writing = list(islice(self._buffer, BATCH))
+                self._writing = list(islice(self._buffer, MOST_AT_ONCE))
                 for _ in self._writing:
                     self._buffer.popleft()
             await self._write(store, self._writing)

@@ -53,9 +53,16 @@ async def relay(
     )
     exchange.upstream = station.settings.name
     lease = await service.access.reserve(identity, None, 0, 0)
+    service.relays += 1
     try:
         return await _answer(service, station, request, exchange)
+    except RequestError as exc:
+        exchange.error, exchange.status = exc.message, exc.status
+        if exchange.outcome == "ok":
+            exchange.outcome = "client_error"
+        raise
     finally:
+        service.relays -= 1
         await exchange.close()
         exchange.ledger.total_s = perf_counter() - exchange.started
         lease.settle(0, 0, 0, 0.0)

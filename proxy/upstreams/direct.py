@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from yarl import URL
 
 
+TRIES = 5
+"""Connections looked at for one request before giving up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The head of an answer, and the connection its body comes by."""
@@ -48,10 +52,7 @@ class DirectClient:
 
         `more_headers` are whole lines, each with its line end.
         """
-        try:
-            connection = await self._connector.connect(self._origin, [], self._timeout)
-        except TimeoutError as exc:
-            raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+        connection = await self._connect()
         is_answered = False
         try:
             protocol = connection.protocol
@@ -68,6 +69,18 @@ class DirectClient:
                 connection.close()
         content.on_eof(connection.release)
         return Answer(message.code, message.headers, content, connection)
+
+    async def _connect(self) -> Connection:
+        """A connection on which nothing has come: it would be taken for the answer to the next request."""
+        for _ in range(TRIES):
+            try:
+                connection = await self._connector.connect(self._origin, [], self._timeout)
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise aiohttp.ClientConnectionError("it sends what nobody asked for")
 
     def _head(self, method: str, target: str, headers: Mapping[str, str], length: int, more_headers: bytes) -> bytes:
         text = f"{method} {target} HTTP/1.1\r\n{header_lines(headers)}Content-Length: {length}\r\n"

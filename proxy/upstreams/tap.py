@@ -55,13 +55,14 @@ def tapped(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
 class TapSource:
     """The body of one answer, read by iteration or by listening. Implements `TappedSource`."""
 
-    __slots__ = ("_closed", "_connection", "_content", "_idle_s", "_owner", "_upstream")
+    __slots__ = ("_closed", "_connection", "_content", "_idle_s", "_listener", "_owner", "_upstream")
 
     def __init__(self, content: StreamReader, owner: Owner, protocol: Any, upstream: str, idle_s: float) -> None:
         self._content = content
         self._owner = owner
         self._connection: Any = protocol
-        """The `TapConnection`; `None` once the whole body has arrived."""
+        """The `TapConnection`; `None` if the whole body came with its head. Once it has come, another may have it."""
+        self._listener: Callable[[], None] | None = None
         self._upstream = upstream
         self._idle_s = idle_s
         self._closed = False
@@ -91,8 +92,13 @@ class TapSource:
         return b"" if self._content.exception() is not None else self._content.read_nowait()
 
     def listen(self, callback: Callable[[], None] | None) -> None:
-        if self._connection is not None:
+        mine, self._listener = self._listener, callback
+        if self._connection is None:
+            return
+        if callback is not None and not self._content.is_eof():
             self._connection.tap = callback
+        elif self._connection.tap is mine:  # else the connection is back in the pool and serves another request
+            self._connection.tap = None
 
     def pause(self) -> None:
         if self._connection is not None and not self._content.is_eof():

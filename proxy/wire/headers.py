@@ -35,10 +35,6 @@ NOT_UPSTREAM = HOP_BY_HOP | {
     "cookie",
     "x-request-id",
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
     "x-real-ip",
 }
 NOT_DOWNSTREAM = HOP_BY_HOP | {
@@ -51,7 +47,7 @@ NOT_DOWNSTREAM = HOP_BY_HOP | {
     "alt-svc",
     "strict-transport-security",
 }
-FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"})
+STRIPPED = ("x-predawn-", "x-forwarded-")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -71,9 +67,9 @@ def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CI
         if lower in NOT_UPSTREAM:
             if lower == "connection":
                 dropped += _named_by_connection(value)
-            elif trusted_peer and lower in FORWARDED:
+            elif trusted_peer and lower == "forwarded":
                 kept.add(name, value)
-        elif not lower.startswith("x-predawn-"):
+        elif not lower.startswith(STRIPPED) or (trusted_peer and lower.startswith("x-forwarded-")):
             kept.add(name, value)
     return _without(kept, dropped)
 

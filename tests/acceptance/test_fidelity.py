@@ -186,6 +186,7 @@ async def test_request_headers_travel_as_they_should(served: House) -> None:
         "x-predawn-anything: 1",
         "X-Forwarded-Proto: https",
         "X-Forwarded-Host: evil",
+        "X-Forwarded-User: evil",
         "Accept-Encoding: gzip, br",
         "x-request-id: mine",
         "OpenAI-Organization: org",

@@ -250,3 +250,22 @@ async def test_a_route_nobody_speaks_is_a_client_error(clock):
 )
 def test_retry_after_is_read_in_all_its_forms(headers, expected):
     assert expected == retry_after_s(headers, ManualClock(1_700_000_000.0))
+
+
+@pytest.mark.parametrize("failure", [RequestError(400, "cannot be translated"), RuntimeError("not open")])
+async def test_a_call_that_could_not_be_sent_is_over_and_says_nothing_of_the_upstream(clock, failure):
+    class Unable(Listed):
+        async def send(self, request):
+            raise failure
+
+    asking = sender(clock, [Unable("u")], breaker={"failures": 1})
+    upstream = asking.tiers[0].targets[0].station
+    upstream.breaker.failed()
+    clock.advance(upstream.settings.breaker.cool_s)
+    exchange = ask()
+
+    with pytest.raises(type(failure)):
+        await asking.send(exchange)
+
+    assert (0, True) == (upstream.in_flight, upstream.breaker.available)
+    assert ["cancelled"] == [call.outcome for call in exchange.ledger.calls]

@@ -44,6 +44,12 @@ def cpu_small(samples: Samples, peer: str, round_: int) -> float | None:
     return sample.cpu_us_per_request if sample else None
 
 
+def cpu_small_later(samples: Samples, peer: str, round_: int) -> float | None:
+    """The part of it that was put off until after the answers."""
+    sample = samples.at(SMALL.name, peer, round_)
+    return sample.cpu_later_us / max(1, int(sample.load["completed"])) if sample else None
+
+
 def cpu_large(samples: Samples, peer: str, round_: int) -> float | None:
     """µs of CPU per request of 60 KB."""
     sample = samples.at(LARGE.name, peer, round_)
@@ -76,6 +82,7 @@ def _added(samples: Samples, test: str, what: str, peer: str, round_: int) -> fl
 
 MEASURES: dict[str, Measure] = {
     "cpu_us_per_request_1.5kb": cpu_small,
+    "cpu_us_per_request_1.5kb_put_off": cpu_small_later,
     "cpu_us_per_request_60kb": cpu_large,
     "added_p50_ms_at_50_per_s": added_p50,
     "added_ttft_p50_ms": added_ttft,

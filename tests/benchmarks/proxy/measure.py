@@ -48,6 +48,9 @@ class Sample:
     round: int
     load: Mapping[str, Any]
     cpu_us: float
+    """All of it, what was put off until after the answers included."""
+    cpu_later_us: float
+    """The part that was put off: a ledger's last batch, say."""
     upstream_requests: int
 
     @property
@@ -142,12 +145,12 @@ class Stage:
         requests = self.upstream("/counts")["requests"]
         before = cpu_us(pids)
         seen = self.load(resident, workload.body, workload.options(scale))
+        answered = cpu_us(pids)
         if workload.rate is None:
             _wait_until_quiet(pids)
-        spent = cpu_us(pids) - before
-        return Sample(
-            resident.name, workload.name, round_, seen, spent, self.upstream("/counts")["requests"] - requests
-        )
+        spent = cpu_us(pids)
+        arrived = self.upstream("/counts")["requests"] - requests
+        return Sample(resident.name, workload.name, round_, seen, spent - before, spent - answered, arrived)
 
     def idle_streams(self, resident: Resident) -> dict[str, Any]:
         """Memory that open streams take: before, with all of them open (one chunk a second each), and after they were cut."""

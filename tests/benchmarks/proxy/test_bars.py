@@ -10,7 +10,7 @@ def sample(peer, round_, cpu_us, *, errors=0, completed=100, upstream=100):
         "chunks_all": 0,
         "status": {"200": completed},
     }
-    return Sample(peer, "small", round_, load, cpu_us, upstream)
+    return Sample(peer, "small", round_, load, cpu_us, 0, upstream)
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round():

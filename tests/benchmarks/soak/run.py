@@ -162,6 +162,11 @@ def watch(site: Site, clients: subprocess.Popen[str], every_s: float) -> Course:
     spent, at = cpu_us(pids), begun
     while clients.poll() is None:
         time.sleep(every_s)
+        if site.server.ended:
+            code = site.server.process.returncode
+            raise SystemExit(
+                f"the server ended after {time.monotonic() - begun:.0f} s, code {code}: {site.server.last_words()}"
+            )
         spent_now, now = cpu_us(pids), time.monotonic()
         course.seconds.append(now - begun)
         course.memory_mb.append(memory_mb(pids))
@@ -169,8 +174,6 @@ def watch(site: Site, clients: subprocess.Popen[str], every_s: float) -> Course:
         course.tasks.append(site.probe()["tasks"])
         course.cpu_share.append((spent_now - spent) / 1e6 / (now - at))
         spent, at = spent_now, now
-        if site.server.ended:
-            raise SystemExit(f"the server ended: {site.server.last_words()}")
     return course
 
 

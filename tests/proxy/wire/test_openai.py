@@ -144,3 +144,10 @@ def test_only_the_chunk_with_nothing_but_usage_is_hidden(event, expected):
 )
 def test_a_stream_has_ended_only_with_its_mark(tail, route, expected):
     assert expected == has_ended(tail, route)
+
+
+@pytest.mark.parametrize("count", [b"-7", b"1" + b"0" * 400, b"1e30"])
+def test_a_usage_beyond_belief_is_no_usage(count):
+    body = b'{"choices":[],"usage":{"prompt_tokens":' + count + b',"completion_tokens":1}}'
+
+    assert (None, None) == (usage_of_body(body), usage_of_tail(b"data: " + body + b"\n\n"))
