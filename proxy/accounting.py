@@ -58,7 +58,10 @@ class Account:
             ledger.max_gap_s = meter.max_gap_s
             ledger.chunks = meter.events
             if self.usage is None:
-                self.usage = meter.usage
+                self.usage = usage = meter.usage
+                if usage is not None and exchange.route == "messages" and not meter.has_ended:
+                    usage.output_tokens = max(usage.output, meter.events)  # what it began with says nothing of the rest
+                    ledger.estimated = True
         if ledger.calls:
             self._book(exchange, model)
         self._observe(exchange, model, metrics)

@@ -13,6 +13,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from predawn.proxy.accounting import Account, estimated_prompt_tokens
+from predawn.proxy.answer import WholeAnswer
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import HookError, Observers
 from predawn.proxy.exchange import ChunkFilter, Exchange, Outcome, Reply, RequestError
@@ -207,7 +208,7 @@ class Conversation:
                 sink.write(event)
             return await sink.finish()
         headers.extend(self._own_headers())
-        return web.Response(body=body, status=reply.status, headers=headers)
+        return WholeAnswer(reply.status, headers, body)
 
     def _headers(self, reply: Reply) -> CIMultiDict[str]:
         headers = CIMultiDict(reply.headers)

@@ -405,7 +405,7 @@ class Observers:
                     pass
                 else:
                     await rest(coro, yielded, impl.timeout_s)
-            except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - logged and counted there
+            except (Exception, asyncio.CancelledError) as exc:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise  # otherwise only what the plugin waited for was cancelled
                 self._failed(observer, exchange, exc)

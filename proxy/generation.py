@@ -81,7 +81,8 @@ class Generation:
         """Closes the upstreams no other generation uses."""
         self._plugins = AsyncExitStack()
         """Closes the plugins; empty while an earlier generation still owns them."""
-        self._in_force = _InForce(service.models)
+        self.in_force = _InForce(service.models)
+        """Shared by the generations that share the plugins."""
 
     @classmethod
     async def start(cls, settings: Settings, shared: Shared, previous: Generation | None = None) -> Generation:
@@ -113,14 +114,14 @@ class Generation:
             made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
             made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
             if previous is not None and keeps_plugins:
-                made._in_force = previous._in_force
+                made.in_force = previous.in_force
             else:
                 await made._open_plugins(settings, shared, observers)
             made._opened = opened.pop_all()
             return made
 
     async def _open_plugins(self, settings: Settings, shared: Shared, observers: Observers) -> None:
-        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self._in_force.send)
+        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self.in_force.send)
         async with AsyncExitStack() as opened:
             for impl in self.hooks.lifespans:
                 with impl:
@@ -131,7 +132,7 @@ class Generation:
     def take_over(self, previous: Generation) -> None:
         """Become the owner of the plugins that `previous` opened and this generation goes on with."""
         if self.hooks is previous.hooks:
-            self._in_force.models = self.service.models
+            self.in_force.models = self.service.models
             self._plugins, previous._plugins = previous._plugins, self._plugins
 
     async def aclose(self) -> None:

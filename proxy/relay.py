@@ -399,10 +399,10 @@ async def pump_chunks(
             send(chunk)
             if sink.is_full:
                 await sink.drain()
-    if filters and not is_last_seen:
-        send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
     if not is_done_seen and route in ("chat", "completions") and not reply.is_stream:
         send(Chunk(b"data: [DONE]\n\n", is_last=True))
+    elif filters and not is_last_seen:
+        send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
 
 
 def _events(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:

@@ -66,15 +66,17 @@ class OpenAIUpstream:
             ttl_dns_cache=30,
             ssl=_tls(settings),
         )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.timeouts.connect_s)
+        timeouts = settings.timeouts
         self._session = aiohttp.ClientSession(
             connector=tapped(connector),
-            timeout=timeout,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=AUTO_HEADERS,
             trust_env=False,
         )
-        self._direct = DirectClient(self._session, URL(self._base, encoded=True), timeout)
+        self._direct = DirectClient(
+            self._session, URL(self._base, encoded=True), connect_s=timeouts.connect_s, head_s=timeouts.first_byte_s
+        )
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -84,12 +86,11 @@ class OpenAIUpstream:
     async def send(self, request: UpstreamRequest) -> Reply:
         timeouts = self.settings.timeouts
         try:
-            async with asyncio.timeout(timeouts.first_byte_s):
-                return await self._send(request)
+            return await self._send(request)
+        except aiohttp.ConnectionTimeoutError as exc:
+            message = f"no connection within {timeouts.connect_s:g} s"
+            raise UpstreamError(self.name, "connect", message) from exc
         except TimeoutError as exc:
-            if isinstance(exc, aiohttp.ClientError):  # the connector's own timeout
-                message = f"no connection within {timeouts.connect_s:g} s"
-                raise UpstreamError(self.name, "connect", message) from exc
             message = f"no answer within {timeouts.first_byte_s:g} s"
             raise UpstreamError(self.name, "timeout_ttft", message) from exc
         except (aiohttp.ClientConnectionError, OSError) as exc:
@@ -100,6 +101,7 @@ class OpenAIUpstream:
     async def _send(self, request: UpstreamRequest) -> Reply:
         if self._session is None or self._direct is None:
             raise RuntimeError(f"upstream {self.name!r} is not open")
+        timeouts = self.settings.timeouts
         headers: Mapping[str, str] = request.headers
         if self._overrides:  # the settings' own headers take the place of the client's
             headers = CIMultiDict((name, value) for name, value in headers.items() if name not in self._fixed)
@@ -108,12 +110,13 @@ class OpenAIUpstream:
             target = self._path + request.path
             answer = await self._direct.send(request.method, target, headers, body, more_headers=self._fixed_lines)
             protocol = answer.connection.protocol
-            source = TapSource(answer.content, answer.connection, protocol, self.name, self.settings.timeouts.idle_s)
+            source = TapSource(answer.content, answer.connection, protocol, self.name, timeouts.idle_s)
             return await self._reply(answer.status, answer.headers, source)
-        response = await self._by_session(request, CIMultiDict(headers))
+        async with asyncio.timeout(timeouts.first_byte_s):
+            response = await self._by_session(request, CIMultiDict(headers))
         connection = response.connection
         protocol = connection.protocol if connection is not None else None
-        source = TapSource(response.content, response, protocol, self.name, self.settings.timeouts.idle_s)
+        source = TapSource(response.content, response, protocol, self.name, timeouts.idle_s)
         return await self._reply(response.status, response.headers, source)
 
     async def _by_session(self, request: UpstreamRequest, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
@@ -142,7 +145,9 @@ class OpenAIUpstream:
             split = whole_body
             if headers.get("Content-Type", "").startswith("text/event-stream"):
                 split = split_events
-                await source.first_byte()
+                if not source.has_begun:
+                    async with asyncio.timeout(self.settings.timeouts.first_byte_s):
+                        await source.first_byte()
             is_handed_over = True
             return Reply(status, to_client(headers), source=source, split=split)
         finally:

@@ -108,14 +108,17 @@ class TapSource:
         if self._connection is not None and not self._content.is_eof():
             self._connection.resume_reading()
 
+    @property
+    def has_begun(self) -> bool:
+        """True if something has been read or can be, or never will."""
+        return bool(self._content.total_bytes) or self.at_end or self.error is not None
+
     async def first_byte(self) -> None:
         """Wait until something can be read, or the body is over or lost."""
-        if self._content.total_bytes or self.at_end or self.error is not None:
-            return
         arrived = asyncio.get_running_loop().create_future()
 
         def on_data() -> None:
-            if not arrived.done() and (self._content.total_bytes or self.at_end or self.error is not None):
+            if not arrived.done() and self.has_begun:
                 arrived.set_result(None)
 
         self.listen(on_data)

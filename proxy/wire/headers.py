@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from random import getrandbits
+from time import time
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
@@ -55,7 +56,8 @@ def request_id(offered: str | None) -> str:
     """The client's own request id if it is well formed, else a new one."""
     if offered is not None and REQUEST_ID.fullmatch(offered):
         return offered
-    return f"req_{getrandbits(96):024x}"  # unique, not secret: exchanges are looked up by tenant
+    # unique, not secret: exchanges are looked up by tenant; in order of time, which an index takes at half the cost
+    return f"req_{int(time() * 1000):012x}{getrandbits(48):012x}"
 
 
 def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CIMultiDict[str]:

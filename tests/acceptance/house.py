@@ -148,17 +148,25 @@ class RawUpstream:
     base_url: str = ""
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the test is over; whoever answers nothing waits for it."""
 
 
 @asynccontextmanager
-async def raw_upstream(serve: Serve | bytes) -> AsyncIterator[RawUpstream]:
-    """Answer each request with `serve`, or with these bytes and the end of the connection."""
+async def raw_upstream(serve: Serve | bytes, *, reads: bool = True) -> AsyncIterator[RawUpstream]:
+    """Answer each request with `serve`, or with these bytes and the end of the connection.
+
+    Without `reads` the request is left to `serve`, and hardly any of it is taken off the socket.
+    """
     raw = RawUpstream()
+    open_now: set[asyncio.StreamWriter] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw.connections += 1
+        open_now.add(writer)
         try:
-            raw.requests.append(await read_request(reader))
+            if reads:
+                raw.requests.append(await read_request(reader))
             if isinstance(serve, bytes):
                 writer.write(serve)
                 await writer.drain()
@@ -168,14 +176,19 @@ async def raw_upstream(serve: Serve | bytes) -> AsyncIterator[RawUpstream]:
             pass
         finally:
             writer.close()
+            open_now.discard(writer)
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 16 if reads else 1000)
     port = listening.sockets[0].getsockname()[1]
     raw.base_url = f"http://127.0.0.1:{port}/v1"
     try:
         yield raw
     finally:
+        raw.over.set()
         listening.close()
+        for writer in tuple(open_now):
+            writer.transport.abort()
+        await until(lambda: not open_now)
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:

@@ -211,7 +211,7 @@ async def test_a_crowd_of_leavers_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/v1/completions"])
 async def test_what_was_generated_until_then_is_booked(path: str) -> None:
     """The provider tells its counts at the end only, or a first count of one; what has come is counted instead."""
-    async with house("one two three four five six seven", plugins=recorded([])) as running:
+    async with house("one two three four five six seven eight nine ten", plugins=recorded([])) as running:
         async with bare(running.port) as client:
             body = chat(stream=True, prompt="x", input="x", max_tokens=99)
             await client.send(post(body, path, "x-script: stall_mid_stream, after=9", "x-request-id: gone"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.bare import Answered, ask, bare, chat, post
-from tests.acceptance.house import House, RawUpstream, house, raw_upstream, read_request
+from tests.acceptance.house import House, house, raw_upstream, read_request, until
 from tests.acceptance.plugins import Watch
 
 from predawn.proxy.wire import sse
@@ -177,6 +177,30 @@ async def test_bytes_after_an_answer_answer_nobody_else(plugins: list[Any]) -> N
         assert [b"stray" in answer.body for answer in answers] == [False] * 3
 
 
+async def test_an_answer_that_comes_while_nobody_asks_answers_nobody() -> None:
+    go, gone = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sized(BODY, close=False))
+        await go.wait()
+        writer.write(sized(BODY.replace(b'"hi"', b'"stray"'), close=False))
+        await writer.drain()
+        gone.set()
+        await read_request(reader)
+        writer.write(sized(BODY, close=False))
+        await reader.read()
+
+    async with raw_upstream(serve) as provider, house(behind=provider.base_url) as running:
+        before = await ask(running.port, chat())
+        (pooled,) = running.station().upstream._session.connector._conns.values()  # type: ignore[attr-defined]
+        go.set()
+        await gone.wait()
+        await until(lambda: pooled[0][0].should_close)
+        after = await ask(running.port, chat())
+
+        assert (200, 200, False) == (before.status, after.status, b"stray" in after.body)
+
+
 async def test_early_hints_are_passed_over() -> None:
     told = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + sized(BODY)
     async with raw_upstream(told) as provider, house(behind=provider.base_url) as running:
@@ -342,45 +366,36 @@ async def test_many_faults_at_once_leave_nothing_behind(stream: bool) -> None:
         assert await running.answers()
 
 
-def test_raw_upstreams_count_their_connections() -> None:
-    assert RawUpstream().connections == 0
-    assert post(b"{}").endswith(b"\r\n\r\n{}")
-
-
 LARGE = chat(filler="x" * 5_000_000)
 
 
 async def test_a_provider_that_does_not_read_is_504() -> None:
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+    async def deaf(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await provider.over.wait()
 
-    listening = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1000)
-    port = listening.sockets[0].getsockname()[1]
-    async with house(behind=f"http://127.0.0.1:{port}/v1", upstream=SHORT) as running:
-        for body in (LARGE, chat()):
-            answer = await ask(running.port, body)
-            await running.idle_here()
+    async with raw_upstream(deaf, reads=False) as provider:
+        async with house(behind=provider.base_url, upstream=SHORT) as running:
+            for body in (LARGE, chat()):
+                answer = await ask(running.port, body)
+                await running.idle_here()
 
-            assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
-    listening.close()
+                assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
 
 
 async def test_a_client_may_leave_while_a_provider_does_not_read() -> None:
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+    async def deaf(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await provider.over.wait()
 
-    listening = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1000)
-    port = listening.sockets[0].getsockname()[1]
-    async with house(behind=f"http://127.0.0.1:{port}/v1", plugins=["watch"]) as running:
-        async with bare(running.port) as client:
-            await client.send(post(LARGE))
-            while not running.station().in_flight:
-                await asyncio.sleep(0.001)
-            client.abort()
-        await running.idle_here()
+    async with raw_upstream(deaf, reads=False) as provider:
+        async with house(behind=provider.base_url, plugins=["watch"]) as running:
+            async with bare(running.port) as client:
+                await client.send(post(LARGE))
+                await until(lambda: running.station().in_flight == 1)
+                client.abort()
+            await running.idle_here()
+            await until(lambda: len(running.plugin(Watch).seen) == 1)
 
-        assert [exchange.outcome for exchange in running.plugin(Watch).seen] == ["client_closed"]
-    listening.close()
+            assert running.plugin(Watch).seen[0].outcome == "client_closed"
 
 
 @pytest.mark.parametrize("size", [10, 500_000, 5_000_000])
@@ -392,16 +407,12 @@ async def test_an_answer_before_the_request_was_read_is_passed_on(size: int, str
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(sized(refusal, b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\n"))
-        await writer.drain()
         while await reader.read(1 << 16):  # closing with unread bytes would reset the connection under the answer
             pass
-        writer.close()
 
-    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    async with house(behind=f"http://127.0.0.1:{port}/v1", upstream=SHORT) as running:
-        answer = await ask(running.port, chat(filler="x" * size, stream=stream))
-        await running.idle_here()
+    async with raw_upstream(refuse, reads=False) as provider:
+        async with house(behind=provider.base_url, upstream=SHORT) as running:
+            answer = await ask(running.port, chat(filler="x" * size, stream=stream))
+            await running.idle_here()
 
-        assert (answer.status, answer.body) == (413, refusal)
-    listening.close()
+            assert (answer.status, answer.body) == (413, refusal)

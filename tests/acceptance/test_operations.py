@@ -361,3 +361,46 @@ async def test_a_taken_port_is_named(provider: ScriptedServer, tmp_path: Path) -
         assert status == 1
         assert f"127.0.0.1:{taken}" in command.log
         assert "Traceback" not in command.log
+
+
+async def test_a_drain_waits_for_streams_of_before_a_reload_too(provider: ScriptedServer, tmp_path: Path) -> None:
+    told = settings(provider, tmp_path, server={"drain_grace_s": 0})
+    async with serving(tmp_path, told) as server, bare(server.port) as client:
+        await open_stream(client, "x-script: interval_ms=60, chunks=40")
+        server.signal(signal.SIGHUP)
+        await server.says("reloaded: ")
+        server.signal(signal.SIGTERM)
+        received, whole = await rest_of(client)
+        status = await server.ended()
+
+        assert (b"[DONE]" in received, whole, status) == (True, True, 0)
+
+
+async def test_a_drain_waits_for_what_is_only_passed_on(provider: ScriptedServer, tmp_path: Path) -> None:
+    told = settings(provider, tmp_path, server={"drain_grace_s": 0})
+    told["upstreams"][0]["relay"] = True
+    async with serving(tmp_path, told) as server, bare(server.port) as client:
+        await client.send(post(b"a" * 5, "/v1/files", "Content-Length: 10", "Expect: 100-continue"))
+        asked_for_more, _ = await client.head()
+        server.signal(signal.SIGTERM)
+        await server.says("shutting down")
+        await client.send(b"b" * 5)
+        answer = await client.answer()
+        status = await server.ended()
+
+        assert (asked_for_more, answer.status, answer.body, status) == (100, 200, b"aaaaabbbbb", 0)
+
+
+async def test_a_reload_reaches_the_log(provider: ScriptedServer, tmp_path: Path) -> None:
+    """Not least the secrets of the new settings, which are blotted out from then on."""
+    told = settings(provider, tmp_path, server={"drain_grace_s": 0})
+    async with serving(tmp_path, told) as server:
+        told["server"]["log"] = {"format": "text"}
+        write_settings(tmp_path / "predawn.yaml", told)
+        server.signal(signal.SIGHUP)
+        await server.says("reloaded: ")
+        server.signal(signal.SIGTERM)
+        await server.ended()
+        (last,) = [line for line in server.log.splitlines() if "shutting down" in line]
+
+        assert not last.startswith("{")

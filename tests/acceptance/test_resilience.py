@@ -491,3 +491,23 @@ async def test_a_long_last_event_is_an_end(path: str, plugins: list[str]) -> Non
         assert exchange.outcome == "ok"
         if path != "/v1/chat/completions":
             assert (exchange.ledger.output, exchange.ledger.estimated) == (2, False)
+
+
+async def test_a_provider_that_was_never_reached_costs_nothing() -> None:
+    priced = [{"name": "m", "upstream": "up", "price": {"input_usd_per_mtok": 1}}]
+    async with house(behind="http://127.0.0.1:9/v1", plugins=["watch"], models=priced) as running:
+        answer = await ask(running.port, chat())
+        await until(lambda: bool(running.plugin(Watch).seen))
+        (seen,) = running.plugin(Watch).seen
+
+        assert (502, 0, 0.0) == (answer.status, seen.ledger.prompt, seen.ledger.spend_usd)
+
+
+async def test_a_refused_body_on_another_endpoint_is_recorded_as_what_it_was() -> None:
+    small = {"body_limit_mb": 0.001}
+    async with house("fine", plugins=["watch"], upstream={"relay": True}, server=small) as running:
+        answer = await ask(running.port, b"x" * 5000, "/v1/files")
+        await until(lambda: bool(running.plugin(Watch).seen))
+        (seen,) = running.plugin(Watch).seen
+
+        assert (413, 413, "client_error") == (answer.status, seen.status, seen.outcome)

@@ -416,3 +416,57 @@ async def test_on_done_follows_the_alias_that_served_not_the_name_that_was_asked
     await observers.drain()
 
     assert ("*",) == Keeps.seen
+
+
+async def test_on_done_goes_on_after_a_plugin_waited_for_something_cancelled():
+    class Cancelled(Plugin):
+        seen = ()
+
+        @hookimpl
+        async def on_done(self, exchange):
+            type(self).seen = (*self.seen, exchange.id)
+            waited_for = asyncio.get_running_loop().create_future()
+            waited_for.cancel()
+            await waited_for
+
+    observers = Observers(hooks(Cancelled).observers, Tasks())
+    for number in range(2):
+        observers.done(Exchange(b"{}", id=str(number)))
+    async with asyncio.timeout(5):
+        await observers.aclose()
+
+    assert ("0", "1") == Cancelled.seen
+
+
+def test_chunk_filter_that_is_a_generator_is_named_when_it_raises():
+    class Yields(Plugin):
+        @hookimpl
+        def chunk_filter(self, exchange):
+            def function(chunk):
+                yield chunk
+                raise ValueError("boom")
+
+            return function
+
+    (function,) = pipeline(Yields).open_filters(exchange())
+
+    with pytest.raises(HookError, match="'p0' failed in chunk_filter"):
+        list(function(Chunk(b"data: {}\n\n")))
+
+
+async def test_on_done_follows_the_alias_that_served_not_the_name_that_was_asked_for():
+    class Keeps(Plugin):
+        seen = ()
+
+        @hookimpl
+        async def on_done(self, exchange):
+            type(self).seen = (*self.seen, exchange.alias)
+
+    observers = Observers(hooks(Keeps, models=("*",)).observers, Tasks())
+    for alias in ("*", "m"):
+        done = exchange()
+        done.alias = alias
+        observers.done(done)
+    await observers.drain()
+
+    assert ("*",) == Keeps.seen

@@ -7,6 +7,7 @@ import pytest
 from predawn.plugins import Plugin, hookimpl
 from predawn.plugins.testing import ManualClock
 from predawn.proxy.access import Access
+from predawn.proxy.exchange import Exchange, RequestError
 from predawn.proxy.generation import Generation, Shared
 from predawn.proxy.loading import register
 from predawn.proxy.metrics import Metrics, new_registry
@@ -122,6 +123,22 @@ async def test_a_new_generation_that_is_given_up_takes_nothing_with_it(shared):
 
         assert [True, True] == [station.upstream.is_open for station in first.stations.values()]
         assert ("open",) == Lives.log
+
+
+async def test_plugins_that_are_kept_send_by_the_new_models(shared):
+    async with started(shared) as first:
+        send = first.in_force.send
+        second = await Generation.start(settings(models=[{"name": "new", "upstream": "b"}]), shared, first)
+
+        with pytest.raises(RequestError, match="new"):
+            await send(Exchange(b'{"model":"new"}', model="new"))
+
+        second.take_over(first)
+        with pytest.raises(AttributeError):  # the fake was asked, which cannot send
+            await send(Exchange(b'{"model":"new"}', model="new"))
+
+        await first.retire(0, shared.clock)
+        await second.aclose()
 
 
 async def test_plugins_that_are_kept_send_by_the_new_models(shared):

@@ -351,3 +351,32 @@ async def test_fixtures_are_there_without_an_import(
     assert result.text == "from the fixture"
     assert upstream.clock is manual_clock
     assert result.requests is upstream.requests
+
+
+class AnswersWithoutEnd(Plugin):
+    @hookimpl
+    async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:
+        return Reply.of_chunks(_said("all of it"))
+
+
+async def _said(text: str) -> AsyncIterator[Chunk]:
+    yield Chunk.of({"id": "x", "choices": [{"index": 0, "delta": {"content": text}}]})
+
+
+class HoldsBack(Plugin):
+    @hookimpl
+    def chunk_filter(self, exchange: Exchange) -> ChunkFilter | None:
+        held: list[Chunk] = []
+
+        def function(chunk: Chunk) -> list[Chunk]:
+            held.append(chunk)
+            return held if chunk.is_last else []
+
+        return function
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_filter_gives_out_what_it_held_back_when_an_answer_has_no_end(stream: bool) -> None:
+    result = await run_plugin([AnswersWithoutEnd, HoldsBack], stream=stream)
+
+    assert result.text == "all of it"
