@@ -15,8 +15,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 class WholeAnswer(web.StreamResponse):
     """Status, headers and a body in one write to the socket.
 
-    aiohttp's own `Response` wraps the body in a payload, the headers in a writer and both in three coroutines, which costs
-    10 µs more than this.
+    aiohttp's own `Response` wraps the body in a payload, the headers in a writer and both in three coroutines: 10 µs more.
     """
 
     def __init__(self, status: int, headers: CIMultiDict[str], body: bytes) -> None:

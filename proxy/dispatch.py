@@ -174,8 +174,8 @@ def _sender(coro: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
 async def rest(coro: Coroutine[Any, Any, T], yielded: Any, timeout_s: float) -> T:
     """Await what is left, for at most `timeout_s`, of a hook whose first step yielded `yielded`.
 
-    Most hooks finish without suspending. So callers take the first step themselves, at 0.3 µs; only what is left after it
-    needs a timer, which costs 3.
+    Most hooks finish without suspending. So callers take the first step themselves, at 0.3 µs; only what is left after
+    it needs a timer, which costs 3.
     """
     async with asyncio.timeout(timeout_s):
         return await _continued(coro, yielded)

@@ -67,7 +67,7 @@ def _values(rows: Sequence[Row]) -> tuple[Any, ...]:
 
     names = [column.name for column in exchanges.c]
     return tuple(
-        msgspec.json.encode(row[name]).decode() if name == "record" else row[name] for row in rows for name in names
+        [msgspec.json.encode(row[name]).decode() if name == "record" else row[name] for row in rows for name in names]
     )
 
 
@@ -119,7 +119,9 @@ def summary(row: Row) -> dict[str, Any]:
 
 def detail(row: Row) -> dict[str, Any]:
     """All that is known of an exchange, as the API shows it."""
-    record: Mapping[str, Any] = row["record"]
+    stored: Any = row["record"]
+    # what is not in the store yet is still encoded
+    record: Mapping[str, Any] = msgspec.json.decode(stored) if isinstance(stored, msgspec.Raw) else stored
     shown = {**summary(row), "key_id": row["key_id"], **record, "ledger": {**_ledger(row), **record.get("ledger", {})}}
     if row["content"] is not None:
         shown["content"] = content(row)

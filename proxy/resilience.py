@@ -152,10 +152,7 @@ class Sender:
         self, exchange: Exchange, tier: Tier, targets: list[Target], tried: _Try | None
     ) -> tuple[_Try, int]:
         """The result of the last try, and how many there were; `tried` is that of the tier before."""
-        if tried is None:
-            message = "taken out of service after failures; it is tried again soon"
-            tried = _Try(UpstreamError(targets[0].station.settings.name, "breaker", message))
-        attempts = max(target.station.settings.retries.attempts for target in targets)
+        attempts = max([target.station.settings.retries.attempts for target in targets])
         failed: set[int] = set()
         used = 0
         while used < attempts:
@@ -164,7 +161,7 @@ class Sender:
                 break
             if used:
                 self._meters.upstream_retry(target.station.settings.name)
-            if tried.flight is not None:  # not earlier: without another try this is the answer
+            if tried is not None and tried.flight is not None:  # not earlier: without another try this is the answer
                 await tried.flight.end()
             tried = await self._try(exchange, tier, target)
             used += 1
@@ -177,6 +174,9 @@ class Sender:
                 break
             if not others and pause:
                 await self._clock.sleep(pause)
+        if tried is None:
+            message = "taken out of service after failures; it is tried again soon"
+            tried = _Try(UpstreamError(targets[0].station.settings.name, "breaker", message))
         return tried, used
 
     async def _try(self, exchange: Exchange, tier: Tier, target: Target) -> _Try:

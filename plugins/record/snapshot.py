@@ -20,11 +20,12 @@ _COLUMNS = frozenset(
 _IN_RECORD = tuple(field.name for field in fields(Ledger) if field.name not in _COLUMNS | {"calls", "total_s"})
 _LARGEST = (1 << 63) - 1
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
-_decode = msgspec.json.Decoder().decode
 
 
 def _storable(value: float) -> float:
     """A number that the store takes; upstreams may report any."""
+    if type(value) is int and 0 <= value <= _LARGEST:
+        return value
     if not math.isfinite(value):
         return 0.0
     return min(max(value, 0), _LARGEST)
@@ -100,8 +101,8 @@ class Snapshot(NamedTuple):
             "content": self.content.encoded() if self.content is not None else None,
         }
 
-    def _record(self) -> dict[str, Any]:
-        """What has no column: plain JSON values, whatever plugins put into their decisions."""
+    def _record(self) -> msgspec.Raw:
+        """What has no column, as JSON, whatever plugins put into their decisions."""
         record = {
             "error": self.error,
             "ledger": {name: getattr(self.ledger, name) for name in _IN_RECORD},
@@ -112,8 +113,7 @@ class Snapshot(NamedTuple):
             "budget": self.budget,
         }
         try:
-            plain: dict[str, Any] = _decode(_encode(record))
+            return msgspec.Raw(_encode(record))
         except (TypeError, ValueError, RecursionError) as exc:  # keys that are no strings, circles, half characters
-            plain = {**record, "calls": [], "decisions": [], "notes": [], "difficulty": None, "budget": None}
-            plain["unreadable"] = f"{type(exc).__name__}: {exc}"
-        return plain
+            empty: dict[str, Any] = {"calls": [], "decisions": [], "notes": [], "difficulty": None, "budget": None}
+            return msgspec.Raw(_encode({**record, **empty, "unreadable": f"{type(exc).__name__}: {exc}"}))

@@ -7,6 +7,7 @@ half of all that a relay costs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.streams import StreamReader
     from yarl import URL
@@ -23,7 +25,7 @@ TRIES = 5
 """Connections looked at for one request before giving up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The head of an answer, and the connection its body comes by."""
 
@@ -42,6 +44,7 @@ class DirectClient:
         # the first also bounds the wait for a free place in the pool
         self._timeout = aiohttp.ClientTimeout(total=None, connect=head_s, sock_connect=connect_s)
         self._head_s = head_s
+        self._loop = asyncio.get_running_loop()
         # never sent: the connector takes from it where to connect
         self._origin = aiohttp.ClientRequest("GET", base, loop=session._loop, session=session)  # noqa: SLF001
         host = base.host_port_subcomponent
@@ -52,27 +55,26 @@ class DirectClient:
     ) -> Answer:
         """Send one request and wait for the answer's head. Raises aiohttp's `ClientError`s and `OSError`.
 
-        `more_headers` are whole lines, each with its line end. The head has `head_s` to arrive; the connection's own timer
-        costs 1 µs, and `asyncio.timeout` 4.
+        `more_headers` are whole lines, each with its line end. The head has `head_s` to arrive: a timer of our own
+        costs 1 µs, `asyncio.timeout` 4.
         """
         connection = await self._connect()
         is_answered = False
+        timer: asyncio.TimerHandle | None = None
         try:
             protocol = connection.protocol
             assert protocol is not None
             assert protocol.transport is not None
-            protocol.set_response_params(
-                read_until_eof=True, auto_decompress=True, skip_payload=method == "HEAD", read_timeout=self._head_s
-            )
+            protocol.set_response_params(read_until_eof=True, auto_decompress=True, skip_payload=method == "HEAD")
             protocol.transport.write(self._head(method, target, headers, len(body), more_headers) + body)
-            protocol.start_timeout()
+            timer = self._loop.call_later(self._head_s, _give_up, protocol)
             message, content = await protocol.read()
             while 100 <= message.code < 200:
                 message, content = await protocol.read()
-            protocol.read_timeout = None
-            protocol.start_timeout()  # without a timeout this stops the timer
             is_answered = True
         finally:
+            if timer is not None:
+                timer.cancel()
             if not is_answered:
                 connection.close()
         content.on_eof(connection.release)
@@ -93,6 +95,10 @@ class DirectClient:
     def _head(self, method: str, target: str, headers: Mapping[str, str], length: int, more_headers: bytes) -> bytes:
         text = f"{method} {target} HTTP/1.1\r\n{header_lines(headers)}Content-Length: {length}\r\n"
         return text.encode("utf-8", "surrogateescape") + more_headers + self._host + b"\r\n"
+
+
+def _give_up(protocol: ResponseHandler) -> None:
+    protocol.set_exception(aiohttp.SocketTimeoutError("no answer in time"))
 
 
 def header_lines(headers: Mapping[str, str]) -> str:

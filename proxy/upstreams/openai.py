@@ -189,6 +189,10 @@ def _told(exc: BaseException) -> str:
         return exc.os_error.strerror or type(exc.os_error).__name__
     if isinstance(exc, aiohttp.ClientResponseError):
         return exc.message or type(exc).__name__
+    if isinstance(exc, aiohttp.ServerDisconnectedError):  # its message may be the unfinished head
+        return "it closed the connection"
+    if isinstance(exc, HttpProcessingError):  # after the colon it quotes the answer's head
+        return exc.message.partition(":")[0] or type(exc).__name__
     return str(exc) or type(exc).__name__
 
 

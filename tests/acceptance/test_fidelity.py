@@ -187,7 +187,6 @@ async def test_request_headers_travel_as_they_should(served: House) -> None:
         "X-Forwarded-Proto: https",
         "X-Forwarded-Host: evil",
         "X-Forwarded-User: evil",
-        "X-Forwarded-User: evil",
         "Accept-Encoding: gzip, br",
         "x-request-id: mine",
         "OpenAI-Organization: org",

@@ -157,6 +157,7 @@ async def test_what_is_not_http_is_502(told: bytes, stream: bool, plugins: list[
         else:
             assert answer.status == 502
             assert answer.error["code"] == "upstream_error"
+            assert "b'" not in answer.error["message"]  # it may hold anything
 
 
 @each_plugin

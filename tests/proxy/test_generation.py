@@ -139,19 +139,3 @@ async def test_plugins_that_are_kept_send_by_the_new_models(shared):
 
         await first.retire(0, shared.clock)
         await second.aclose()
-
-
-async def test_plugins_that_are_kept_send_by_the_new_models(shared):
-    async with started(shared) as first:
-        send = first._in_force.send
-        second = await Generation.start(settings(models=[{"name": "new", "upstream": "b"}]), shared, first)
-
-        with pytest.raises(RequestError, match="new"):
-            await send(Exchange(b'{"model":"new"}', model="new"))
-
-        second.take_over(first)
-        with pytest.raises(AttributeError):  # the fake was asked, which cannot send
-            await send(Exchange(b'{"model":"new"}', model="new"))
-
-        await first.retire(0, shared.clock)
-        await second.aclose()

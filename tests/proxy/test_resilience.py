@@ -269,22 +269,3 @@ async def test_a_call_that_could_not_be_sent_is_over_and_says_nothing_of_the_ups
 
     assert (0, True) == (upstream.in_flight, upstream.breaker.available)
     assert ["cancelled"] == [call.outcome for call in exchange.ledger.calls]
-
-
-@pytest.mark.parametrize("failure", [RequestError(400, "cannot be translated"), RuntimeError("not open")])
-async def test_a_call_that_could_not_be_sent_is_over_and_says_nothing_of_the_upstream(clock, failure):
-    class Unable(Listed):
-        async def send(self, request):
-            raise failure
-
-    asking = sender(clock, [Unable("u")], breaker={"failures": 1})
-    upstream = asking.tiers[0].targets[0].station
-    upstream.breaker.failed()
-    clock.advance(upstream.settings.breaker.cool_s)
-    exchange = ask()
-
-    with pytest.raises(type(failure)):
-        await asking.send(exchange)
-
-    assert (0, True) == (upstream.in_flight, upstream.breaker.available)
-    assert ["cancelled"] == [call.outcome for call in exchange.ledger.calls]
