@@ -15,7 +15,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 class WholeAnswer(web.StreamResponse):
     """Status, headers and a body in one write to the socket.
 
-    aiohttp's own `Response` wraps the body in a payload, the headers in a writer and both in three coroutines: 10 µs more.
+    aiohttp's own `Response` wraps the body in a payload and the headers in a writer: 10 µs more.
     """
 
     def __init__(self, status: int, headers: CIMultiDict[str], body: bytes) -> None:
@@ -34,11 +34,16 @@ class WholeAnswer(web.StreamResponse):
             connection = "Connection: keep-alive\r\n" if keeps else ""
         else:
             connection = "" if keeps else "Connection: close\r\n"
+        if self.status in (204, 304):
+            self._whole = b""
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        if lines.count("\n") != len(self.headers) or lines.count("\r") != len(self.headers):
+            raise ValueError("a header of the answer holds a line break")
         protocol = "HTTP/1.1" if version >= HttpVersion11 else "HTTP/1.0"
+        length = "" if self.status in (204, 304) else f"Content-Length: {len(self._whole)}\r\n"
         head = (
-            f"{protocol} {self.status} {REASONS.get(self.status, '')}\r\n{lines}{connection}"
-            f"Content-Length: {len(self._whole)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
+            f"{protocol} {self.status} {REASONS.get(self.status, '')}\r\n{lines}{connection}{length}"
+            f"Date: {rfc822_formatted_time()}\r\n\r\n"
         )
         transport.write(head.encode("utf-8", "surrogateescape") + self._whole)
         return None

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-PREFIX = "x-predawn-"
 _decode = msgspec.json.Decoder().decode
 _EMPTY: Mapping[str, Any] = {}
 
 
-def read_control(headers: Mapping[str, str], body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def read_control(headers: Sequence[tuple[str, str]], body: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Settings of one request by name; what the body says wins over a header.
 
-    `x-predawn-cache: false` is `{"cache": False}`: header values are read as JSON, or as text where they are none.
+    `headers` come without their prefix, in lower case. Values are read as JSON, or as text where they are none:
+    `x-predawn-cache: false` is `{"cache": False}`.
     """
-    found: dict[str, Any] | None = None
-    for name, value in headers.items():
-        if name[:10].lower() == PREFIX:
-            found = found if found is not None else {}
-            found[name[10:].lower().replace("-", "_")] = _value(value)
-    if body:
-        return {**(found or {}), **body}
-    return found if found is not None else _EMPTY
+    if not headers:
+        return body or _EMPTY
+    return {**{name.replace("-", "_"): _value(value) for name, value in headers}, **(body or {})}
 
 
 def _value(text: str) -> Any:

@@ -94,10 +94,7 @@ class Conversation:
         self._lease: Lease | None = None
         self._account = Account()
         self._interruption: RequestError | None = None
-        self._sink = StreamSink(request, self._own_headers(), model.timeouts.idle_s)
-
-    def _own_headers(self) -> CIMultiDict[str]:
-        return CIMultiDict({"x-request-id": self._exchange.id, "Server": "predawn"})
+        self._sink = StreamSink(request, exchange.id, model.timeouts.idle_s)
 
     def overdue(self, now: float) -> bool:
         """True once it has taken longer than its upstream's `total_s`."""
@@ -140,7 +137,7 @@ class Conversation:
         exchange, model, account = self._exchange, self._model, self._account
         pipeline = model.pipeline
         await self._reserve()
-        if exchange.stream:
+        if exchange.stream and pipeline.may_wait:
             self._sink.comment_every(self._tools.keep_alive_comment_s, self._tools.tasks)
         began = perf_counter()
         if pipeline.editors:
@@ -207,11 +204,14 @@ class Conversation:
             for event in stream_of_body(BodyChunk(body), exchange.route, exchange.upstream, include_usage=shows):
                 sink.write(event)
             return await sink.finish()
-        headers.extend(self._own_headers())
+        headers["x-request-id"] = exchange.id
+        headers["Server"] = "predawn"
         return WholeAnswer(reply.status, headers, body)
 
     def _headers(self, reply: Reply) -> CIMultiDict[str]:
-        headers = CIMultiDict(reply.headers)
+        headers = reply.headers  # an upstream's are made anew for each reply, a plugin's may be anything
+        if not isinstance(headers, CIMultiDict) or reply.source is None:
+            headers = CIMultiDict(headers)
         spent_ms = int((perf_counter() - self._exchange.started) * 1000)
         headers.setdefault("openai-processing-ms", str(spent_ms))
         if self._exchange.upstream:
@@ -228,8 +228,8 @@ class Conversation:
         exchange.status = error.status
         if sink.opened:
             return sink.break_off(error_event(error, exchange.route))
-        headers = CIMultiDict({"Content-Type": "application/json", **error.headers})
-        headers.extend(self._own_headers())
+        own = {"x-request-id": exchange.id, "Server": "predawn"}
+        headers = CIMultiDict({"Content-Type": "application/json", **error.headers, **own})
         return web.Response(body=error_body(error, exchange.route), status=error.status, headers=headers)
 
     def interrupt(self, error: RequestError) -> None:

@@ -184,7 +184,7 @@ async def rest(coro: Coroutine[Any, Any, T], yielded: Any, timeout_s: float) -> 
 class Pipeline:
     """The hooks that act on one model, ready to run. An empty tuple costs one truth test."""
 
-    __slots__ = ("allocators", "around", "assessors", "complete", "editors", "filters", "wants_usage")
+    __slots__ = ("allocators", "around", "assessors", "complete", "editors", "filters", "may_wait", "wants_usage")
 
     def __init__(self, hooks: Hooks, model: str, send: CallNext) -> None:
         def serving(impls: tuple[Impl, ...]) -> tuple[Impl, ...]:
@@ -195,6 +195,8 @@ class Pipeline:
         self.allocators = serving(hooks.allocators)
         self.around = serving(hooks.around)
         self.filters = serving(hooks.filters)
+        self.may_wait = bool(self.editors or self.assessors or self.allocators or self.around)
+        """True if a plugin may make the client wait before the upstream answers."""
         self.wants_usage = any(
             plugin.wants_usage and (plugin.settings.models is None or model in plugin.settings.models)
             for plugin in hooks.plugins
@@ -240,8 +242,12 @@ class Pipeline:
         """The filters of one answer. Raises `HookError`."""
         opened: list[ChunkFilter] = []
         for impl in self.filters:
-            with impl:
+            try:
                 function = impl.fn(exchange)
+            except BaseException as exc:
+                if (blamed := impl.blame(exc)) is not None:
+                    raise blamed from exc
+                raise
             if function is not None:
                 opened.append(_named(impl, function))
         return tuple(opened)

@@ -109,11 +109,11 @@ class StreamMeter:
 class StreamSink:
     """The client's side of a streamed answer: headers once, then bytes written straight to the transport."""
 
-    __slots__ = ("_chunked", "_comments", "_headers", "_request", "_response", "_timer", "_transport", "idle_s")
+    __slots__ = ("_chunked", "_comments", "_ident", "_request", "_response", "_timer", "_transport", "idle_s")
 
-    def __init__(self, request: web.BaseRequest, headers: CIMultiDict[str], idle_s: float) -> None:
+    def __init__(self, request: web.BaseRequest, ident: str, idle_s: float) -> None:
         self._request = request
-        self._headers = headers
+        self._ident = ident
         self._response: web.StreamResponse | None = None
         self._transport = request.transport
         self._chunked = True
@@ -129,7 +129,8 @@ class StreamSink:
         """Send status and headers; a second call does nothing, for they are gone."""
         if self._response is not None:
             return
-        headers.extend(self._headers)
+        headers["x-request-id"] = self._ident
+        headers["Server"] = "predawn"
         response = web.StreamResponse(status=status, headers=headers)
         self._response = response
         await response.prepare(self._request)

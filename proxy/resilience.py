@@ -81,6 +81,8 @@ class Flight:
     def answered(self, reply: Reply) -> None:
         self._reply = reply
         self._call.status = reply.status
+        if reply.status >= 500 or reply.status == 429:
+            self._call.outcome = "429" if reply.status == 429 else "5xx"
         if reply.status >= 500:
             self._station.breaker.failed()
         else:

@@ -99,12 +99,14 @@ class Service:
             head = read_head(body)
         except RequestError as exc:
             raise _encoded(request) or exc from None
-        model = self.models.find(head.model)
         if identity.key is not None and identity.key.models is not None:
             refuse_two_models(body)
             self.access.check_model(identity, head.model)
+        model = self.models.find(head.model)
         self._check_choices(head)
         query = request.rel_url.raw_query_string
+        is_trusted = bool(self._trusted) and request.remote in self._trusted
+        control: list[tuple[str, str]] = []
         exchange = Exchange(
             body,
             id=ident,
@@ -114,8 +116,8 @@ class Service:
             key_id=identity.key_id,
             model=head.model,
             stream=head.stream is True,
-            headers=to_upstream(request.headers, trusted_peer=bool(self._trusted) and request.remote in self._trusted),
-            control=read_control(request.headers, head.predawn),
+            headers=to_upstream(request.headers, trusted_peer=is_trusted, control=control),
+            control=read_control(control, head.predawn),
             arrived_at=self.tools.clock.now(),
             started=began,
         )

@@ -39,6 +39,7 @@ async def relay(
         message = "This API key is limited to certain models, so it may not use other endpoints."
         raise RequestError(403, message, type="permission_error", code="endpoint_not_allowed")
     query = request.rel_url.raw_query_string
+    control: list[tuple[str, str]] = []
     exchange = Exchange(
         b"",
         id=ident,
@@ -46,8 +47,8 @@ async def relay(
         path=f"{raw_path}?{query}" if query else raw_path,
         tenant=identity.tenant,
         key_id=identity.key_id,
-        headers=to_upstream(request.headers),
-        control=read_control(request.headers, None),
+        headers=to_upstream(request.headers, control=control),
+        control=read_control(control, None),
         arrived_at=service.tools.clock.now(),
         started=perf_counter(),
     )
@@ -100,21 +101,19 @@ async def _answer(service: Service, station: Station, request: Request, exchange
     headers = CIMultiDict(exchange.headers)
     body: bytes | AsyncIterator[bytes]
     length = request.content_length
-    if length is not None and length <= BUFFERED_BYTES:
-        body = await read_request(request, service.settings.server.body_limit_mb)
-    elif request.body_exists:
-        if length is not None:
-            headers["Content-Length"] = str(length)
+    limit_mb = service.settings.server.body_limit_mb
+    if not request.body_exists:
+        body = b""
+    elif length is None or length <= BUFFERED_BYTES or length > limit_mb * (1 << 20):
+        body = await read_request(request, limit_mb)  # which refuses what is too large
+    else:
+        headers["Content-Length"] = str(length)
         call_for_body(request)
         body = request.content.iter_any()
-    else:
-        body = b""
     call = Call(exchange.upstream, "")
     exchange.ledger.calls.append(call)
     outgoing = UpstreamRequest("raw", request.method, exchange.path, "", body, headers, stream=False, decoded=dict)
-    sink = StreamSink(
-        request, CIMultiDict({"x-request-id": exchange.id, "Server": "predawn"}), station.settings.timeouts.idle_s
-    )
+    sink = StreamSink(request, exchange.id, station.settings.timeouts.idle_s)
     try:
         reply = await station.upstream.send(outgoing)
         exchange.status = call.status = reply.status

@@ -60,8 +60,10 @@ def request_id(offered: str | None) -> str:
     return f"req_{int(time() * 1000):012x}{getrandbits(48):012x}"
 
 
-def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CIMultiDict[str]:
-    """The client's headers that an upstream may see."""
+def to_upstream(
+    headers: Mapping[str, str], *, trusted_peer: bool = False, control: list[tuple[str, str]] | None = None
+) -> CIMultiDict[str]:
+    """The client's headers that an upstream may see; those meant for Predawn itself are appended to `control`."""
     kept: CIMultiDict[str] = CIMultiDict()
     dropped: list[str] = []
     for name, value in headers.items():
@@ -73,6 +75,8 @@ def to_upstream(headers: Mapping[str, str], *, trusted_peer: bool = False) -> CI
                 kept.add(name, value)
         elif not lower.startswith(STRIPPED) or (trusted_peer and lower.startswith("x-forwarded-")):
             kept.add(name, value)
+        elif control is not None and lower.startswith("x-predawn-"):
+            control.append((lower.removeprefix("x-predawn-"), value))
     return _without(kept, dropped)
 
 

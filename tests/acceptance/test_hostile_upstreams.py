@@ -270,7 +270,10 @@ async def test_a_body_after_comments_becomes_a_stream() -> None:
         writer.write(sized(BODY))
 
     waits = {"keep_alive_comment_s": 0.05}
-    async with raw_upstream(serve) as provider, house(behind=provider.base_url, server=waits) as running:
+    async with (
+        raw_upstream(serve) as provider,
+        house(behind=provider.base_url, plugins=["careless"], server=waits) as running,
+    ):
         answer = await ask(running.port, chat(stream=True))
         first = json.loads(answer.data[0])
 

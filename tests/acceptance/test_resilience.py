@@ -391,14 +391,14 @@ WAITING = {"server": {"keep_alive_comment_s": 0.05}}
 
 @pytest.mark.parametrize("cause", ["plugin", "provider"])
 async def test_a_waiting_client_gets_comments(cause: str) -> None:
-    plugins = ["slow"] if cause == "plugin" else []
-    slow = failing(text="fine now", first_byte_ms=0 if plugins else 300)
+    plugins = ["slow"] if cause == "plugin" else ["careless"]  # whose upstream call may take as long as it likes
+    slow = failing(text="fine now", first_byte_ms=0 if cause == "plugin" else 300)
     async with house(slow, plugins=plugins, **WAITING) as running:
         async with bare(running.port) as client:
             await client.send(post(chat(stream=True)))
             status, headers = await client.head()
             comments = [await client.chunk(), await client.chunk()]
-            if plugins:
+            if cause == "plugin":
                 running.plugin(Slow).go.set()
             rest = b""
             while (piece := await client.chunk()) is not None:
@@ -410,8 +410,16 @@ async def test_a_waiting_client_gets_comments(cause: str) -> None:
         assert rest.count(b"data: {") == running.upstream.counts.writes - 1
 
 
+async def test_where_no_plugin_makes_the_client_wait_an_errors_status_is_kept() -> None:
+    async with house(failing(status=429, first_byte_ms=200), **WAITING) as running:
+        answer = await ask(running.port, chat(stream=True))
+
+        assert (answer.status, b"keep-alive" in answer.body) == (429, False)
+
+
 async def test_the_sdk_accepts_comments() -> None:
-    async with house(failing(text="fine now", first_byte_ms=200), **WAITING) as running, client_of(running) as client:
+    slow = failing(text="fine now", first_byte_ms=200)
+    async with house(slow, plugins=["careless"], **WAITING) as running, client_of(running) as client:
         stream = await client.chat.completions.create(model="m", messages=USER, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
@@ -423,7 +431,8 @@ async def test_the_sdk_accepts_comments() -> None:
 )
 async def test_an_error_after_comments_raises_in_the_sdk(failure: dict[str, Any]) -> None:
     upstream = {"timeouts": {"first_byte_s": 0.4}}
-    async with house(failing(**failure), upstream=upstream, **WAITING) as running, client_of(running) as client:
+    wait = {"plugins": ["careless"], **WAITING}
+    async with house(failing(**failure), upstream=upstream, **wait) as running, client_of(running) as client:
         stream = await client.chat.completions.create(model="m", messages=USER, stream=True)
         with pytest.raises(openai.APIError):
             [chunk async for chunk in stream]

@@ -11,7 +11,9 @@ from predawn.proxy.keys import Digester, Key, KeyCounts, count_keys, create_key,
 from predawn.proxy.store import Store
 
 SECRET = b"a secret of the tests"
-presentable = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=80)  # headers decode to no others
+presentable = st.text(
+    st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=80
+)  # headers decode to no others
 
 
 @given(presentable, presentable)
