@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -63,12 +64,26 @@ def _insert(count: int) -> str:
 
 
 def _values(rows: Sequence[Row]) -> tuple[Any, ...]:
+    columns, record_at = _columns()
+    values: list[Any] = []
+    for row in rows:
+        row_values = list(columns(row))
+        row_values[record_at] = _text(row_values[record_at])
+        values += row_values
+    return tuple(values)
+
+
+def _text(record: Any) -> str:
+    return bytes(record).decode() if isinstance(record, msgspec.Raw) else msgspec.json.encode(record).decode()
+
+
+@functools.cache
+def _columns() -> tuple[itemgetter[Any], int]:
+    """Takes all columns out of a row in the table's order, and the place of `record` among them."""
     from predawn.proxy.tables import exchanges
 
     names = [column.name for column in exchanges.c]
-    return tuple(
-        [msgspec.json.encode(row[name]).decode() if name == "record" else row[name] for row in rows for name in names]
-    )
+    return itemgetter(*names), names.index("record")
 
 
 async def find(store: Store, tenant: str, ident: str) -> Row | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OpenStore: TypeAlias = "Callable[[], Awaitable[Store]]"
 log = logging.getLogger("predawn.record")
 
-BATCH = 200
+BATCH = 2000
 MOST_AT_ONCE = 4096
 """Rows in one transaction when many wait: on a busy loop each of its steps takes a turn among the requests."""
 LIMIT = 20_000
