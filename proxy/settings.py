@@ -77,7 +77,7 @@ class ServerSettings(Part):
         default=5, ge=0, description="How long new requests are still served after SIGTERM, while /ready says 503."
     )
     keep_alive_comment_s: float = Field(
-        default=10, gt=0, description="Pause after which a waiting stream gets a `: keep-alive` comment."
+        default=10, gt=0, description="Pause after which a stream that a plugin holds up gets a `: keep-alive` comment."
     )
     max_choices: int = Field(
         default=128, ge=1, description="Largest `n` a client may ask for; more is refused with 400."
