@@ -52,7 +52,11 @@ def this_machine() -> Machine:
             break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return Machine(
-        cpu, os.cpu_count() or 1, round(memory, 1), f"{platform.system()} {platform.release().partition('-')[0]}", os.getloadavg()[0]
+        cpu,
+        os.cpu_count() or 1,
+        round(memory, 1),
+        f"{platform.system()} {platform.release().partition('-')[0]}",
+        os.getloadavg()[0],
     )
 
 
