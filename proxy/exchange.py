@@ -347,7 +347,6 @@ class Exchange:
         "notes",
         "outcome",
         "path",
-        "peer",
         "route",
         "started",
         "state",
@@ -417,7 +416,6 @@ class Exchange:
         self.head: Any = None
         """The proxy's own partial decoding of `body`."""
         self.call_purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
-        self.peer = ""
         self._request: dict[str, Any] | None = None
         self._edited = False
         self._scope: AsyncExitStack | None = None
