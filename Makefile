@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint types fix bench-proxy bench-soak docs build clean
+.PHONY: help demo test test-real lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny docs build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,12 +18,17 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.core
-	@echo "installing tools and test clients …"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[litellm,postgres,redact]'
+$(VENV)/.kernels: $(VENV)/.core
+	@echo "installing what the local engine needs …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[kernels]'
 	@touch $@
 
-demo: $(VENV)/.core ## start the proxy in front of a real model, ask it something, show what it cost
+$(VENV)/.dev: $(VENV)/.kernels
+	@echo "installing tools and test clients …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[kernels,plot,litellm,jobs,postgres,redact]'
+	@touch $@
+
+demo: $(VENV)/.kernels ## start the proxy on the bundled model, ask it something, show what it cost
 	@$(BIN)/predawn demo
 
 test: $(VENV)/.dev ## run the tests
@@ -49,6 +54,18 @@ bench-proxy: $(VENV)/.dev ## measure the relay against its peers (installs them)
 
 bench-soak: $(VENV)/.dev ## ten minutes of faults and disconnects; writes results/bench-soak.json
 	@$(BIN)/python tests/benchmarks/soak/run.py
+
+bench-kernels: $(VENV)/.dev ## sharing on a CPU, the engine against transformers, lookup, roofline; writes results/bench-kernels.json
+	@$(BIN)/python tests/benchmarks/kernels/run.py
+
+bench-gpu: $(VENV)/.dev ## the fused kernels on a GPU; says what it needs where there is none
+	@$(BIN)/python tests/benchmarks/kernels/gpu.py
+
+train-tiny: $(VENV)/.dev ## make the bundled model from a seed (an hour on one core); goes on where it stopped
+	@$(BIN)/python -m predawn.kernels.tiny.train
+
+eval-tiny: $(VENV)/.dev ## what the bundled model can do, against its bars; writes results/eval-tiny.json
+	@$(BIN)/python tests/benchmarks/tiny/run.py
 
 docs: $(VENV)/.dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from predawn.proxy.api import models, openapi, ops, raw
+from predawn.proxy.api import front, models, openapi, ops, raw
 from predawn.proxy.exchange import RequestError, RouteName
 from predawn.proxy.service import ROUTES, Route
 from predawn.proxy.wire.errors import error_body
@@ -98,9 +98,9 @@ class App:
 
     def _operations(self, path: str) -> web.Response | None:
         if path == "/health":
-            return ops.health()
+            return ops.health(self.generation.engines)
         if path == "/ready":
-            return ops.ready(is_ready=self.is_ready)
+            return ops.ready(self.generation.engines, is_ready=self.is_ready and self.generation.can_answer)
         if path == "/version":
             return ops.build()
         if path == "/openapi.json":
@@ -113,6 +113,8 @@ class App:
             return refusal(_wrong_method(request.path, "GET"), "raw", "req_admin")
         if request.path == "/metrics":
             return await ops.scrape(request, self.metrics)
+        if request.path == "/":
+            return front.page(self.generation)
         if (answer := self._operations(request.path)) is not None:
             return answer
         error = RequestError(404, "The admin port has /metrics, /health, /ready and /version.", code="unknown_url")

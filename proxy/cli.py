@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from predawn.proxy.commands import check, demo, exchanges, keys, plugins, serve, upstream
+from predawn.proxy.commands import check, contexts, demo, exchanges, kernels, keys, plugins, serve, upstream, worker
 
-COMMANDS = (serve, demo, check, plugins, keys, exchanges, upstream)
+COMMANDS = (serve, worker, demo, check, plugins, keys, exchanges, contexts, upstream, kernels)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,6 +17,8 @@ from predawn.proxy.breaker import STATE_VALUES, Breaker, State
 from predawn.proxy.clock import Clock
 from predawn.proxy.conversation import Tools
 from predawn.proxy.dispatch import Hooks, Impl, Observers, PluginError
+from predawn.proxy.jobs.opening import no_jobs
+from predawn.proxy.jobs.protocol import JobEngine
 from predawn.proxy.lifespan import App
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Models
@@ -25,7 +27,7 @@ from predawn.proxy.service import Service
 from predawn.proxy.settings import Settings, UpstreamSettings
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams import registry
-from predawn.proxy.upstreams.base import Upstream
+from predawn.proxy.upstreams.base import EngineUpstream, Upstream
 
 if TYPE_CHECKING:
     from predawn.proxy.exchange import Exchange, Reply
@@ -46,7 +48,8 @@ class Shared:
     open_store: Callable[[], Awaitable[Store]]
     load_plugins: Callable[[Settings], pluggy.PluginManager] = loading.load
     create_upstream: Callable[[UpstreamSettings, Clock], Upstream] = registry.create
-    """Both are others where plugins are tried out: `predawn.plugins.testing` brings instances of its own."""
+    open_jobs: Callable[[], Awaitable[JobEngine]] = no_jobs
+    """All three are others where plugins are tried out: `predawn.plugins.testing` brings instances of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,16 @@ class Generation:
             return made
 
     async def _open_plugins(self, settings: Settings, shared: Shared, observers: Observers) -> None:
-        app = App(settings, shared.clock, shared.metrics, shared.tasks, shared.open_store, self.in_force.send)
+        app = App(
+            settings,
+            shared.clock,
+            shared.metrics,
+            shared.tasks,
+            shared.open_store,
+            self.in_force.send,
+            observers.done,
+            shared.open_jobs,
+        )
         async with AsyncExitStack() as opened:
             for impl in self.hooks.lifespans:
                 with impl:
@@ -134,6 +146,18 @@ class Generation:
         if self.hooks is previous.hooks:
             self.in_force.models = self.service.models
             self._plugins, previous._plugins = previous._plugins, self._plugins
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """The condition of each upstream that has an engine of its own."""
+        upstreams = {name: station.upstream for name, station in self.stations.items()}
+        return {name: one.condition for name, one in upstreams.items() if isinstance(one, EngineUpstream)}
+
+    @property
+    def can_answer(self) -> bool:
+        """False while every upstream is an engine that is not ready."""
+        engines = self.engines
+        return len(engines) < len(self.stations) or not engines or "ready" in engines.values()
 
     async def aclose(self) -> None:
         """Close the plugins it owns, then the upstreams."""
@@ -207,6 +231,8 @@ async def _station(
     changed("closed")
     station = Station(upstream, settings, Breaker(settings.name, settings.breaker, shared.clock, changed))
     opened.push_async_callback(_close, station)
+    if isinstance(upstream, EngineUpstream):
+        upstream.meter(shared.metrics.engine(settings.name))
     await upstream.open()
     return station
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from predawn.proxy.clock import Clock
     from predawn.proxy.exchange import Exchange, Reply
+    from predawn.proxy.jobs.protocol import JobEngine
     from predawn.proxy.metrics import Metrics
     from predawn.proxy.settings import Settings
     from predawn.proxy.store import Store
@@ -28,3 +29,7 @@ class App:
     """Opens the durable store on first use; nothing is imported or created before."""
     send: Callable[[Exchange], Awaitable[Reply]]
     """Sends an exchange upstream with retries and fallbacks, around no plugin."""
+    done: Callable[[Exchange], None]
+    """Tells observers of an exchange that a plugin made and sent itself, once it is closed and its ledger written."""
+    jobs: Callable[[], Awaitable[JobEngine]]
+    """Opens the durable jobs on first use; register yours before the `yield`, they begin when all plugins are open."""

@@ -22,6 +22,7 @@ BUILT_IN = {
     "record": "predawn.plugins.record:RecordPlugin",
     "cache": "predawn.plugins.cache:CachePlugin",
     "redact": "predawn.plugins.redact:RedactPlugin",
+    "sleep": "predawn.plugins.sleep:SleepPlugin",
 }
 
 

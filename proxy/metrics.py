@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from predawn.proxy.engine_meters import EngineMeters
 from predawn.proxy.exchange import RouteName
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
@@ -46,6 +47,8 @@ LAT: Final = tuple(0.01 * 2**step for step in range(17))
 TTFT: Final = (0.005, *LAT[:14])
 ITL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 FAST: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+JOB: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+AGE: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0, 259200.0, 604800.0, 2592000.0)
 
 
 class HookMeters:
@@ -73,8 +76,12 @@ class Metrics:
         self._models: frozenset[str] = frozenset()
         self._upstreams: frozenset[str] = frozenset()
         self._traffic: dict[tuple[str, str, str, bool], TrafficMeters] = {}
+        self._engines: dict[str, EngineMeters] = {}
         self._declare_traffic()
         self._declare_upstreams()
+        self._declare_engines()
+        self._declare_sleep()
+        self._declare_contexts()
         self._declare_proxy()
 
     def _declare_traffic(self) -> None:
@@ -128,6 +135,68 @@ class Metrics:
         self.upstream_breaker_state = self._gauge(
             "upstream_breaker_state", "0 closed, 1 half-open (one request tries), 2 open (left alone).", "upstream"
         )
+
+    def _declare_engines(self) -> None:
+        self.engine_requests = self._gauge(
+            "engine_requests", "Choices that a local engine works on, and requests that wait.", "upstream", "state"
+        )
+        self.engine_kv_pages = self._gauge(
+            "engine_kv_pages", "Pages of 16 tokens for keys and values, kept prompts included.", "upstream", "state"
+        )
+        self.engine_tokens = self._counter(
+            "engine_tokens_total",
+            "Tokens computed for prompts, tokens generated, and those of the latter that were drafted by lookup.",
+            "upstream",
+            "kind",
+        )
+        self.engine_info = self._gauge(
+            "engine_info",
+            "1 for the engine that runs; execution is how its products are computed.",
+            "upstream",
+            "model",
+            "device",
+            "dtype",
+            "execution",
+        )
+        self.engine_starts = self._counter(
+            "engine_starts_total", "Times that an engine got ready; more than one means that it died.", "upstream"
+        )
+
+    def _declare_sleep(self) -> None:
+        self.sleep_job_duration = self._histogram(
+            "sleep_job_duration_seconds", "One job of sleep, its waits for a free upstream included.", JOB, "kind"
+        )
+        self.sleep_jobs = self._counter("sleep_jobs_total", "Jobs of sleep that ended here.", "kind", "outcome")
+        self.sleep_backlog = self._gauge(
+            "sleep_backlog_jobs", "Contexts that wait: candidate, active (a job has begun), deferred.", "kind"
+        )
+        self.sleep_oldest = self._gauge(
+            "sleep_oldest_job_age_seconds", "How long the context that waits longest has waited."
+        )
+        self.sleep_gate_open = self._gauge(
+            "sleep_gate_open", "1 while sleep may ask an upstream, 0 while it must not.", "upstream"
+        )
+        self.sleep_gate_closed = self._counter(
+            "sleep_gate_closed_total", "Calls of sleep that were kept from beginning, or ended.", "reason"
+        )
+
+    def _declare_contexts(self) -> None:
+        self.context_lookups = self._counter(
+            "context_lookups_total", "Requests by what is known of how they begin; stale is a hit, too.", "result"
+        )
+        self.context_uses = self._counter(
+            "context_uses_total", "Requests in which something was put or served.", "kind"
+        )
+        self.context_regrets = self._counter(
+            "context_regrets_total", "Uses whose answer a verifier or a client called wrong."
+        )
+        self.context_age = self._histogram("context_age_seconds", "Age of notes when they were used.", AGE)
+        self.context_tokens_saved = self._counter(
+            "context_tokens_saved_total",
+            "Output tokens saved, against answers of the same model about the same context.",
+        )
+        self.context_entries = self._gauge("context_entries", "Contexts known to this process.")
+        self.context_bytes = self._gauge("context_bytes", "Memory for the texts of notes in this process.")
 
     def _declare_proxy(self) -> None:
         self.overhead = self._histogram(
@@ -200,6 +269,10 @@ class Metrics:
     def breaker_state(self, upstream: str) -> Gauge:
         """Set it to 0 for closed, 1 for half-open, 2 for open."""
         return self.upstream_breaker_state.of(upstream)
+
+    def engine(self, upstream: str) -> EngineMeters:
+        """The meters of the local engine behind an upstream; they are created at 0."""
+        return EngineMeters(self, upstream, self._engines)
 
     def hook(self, plugin: str, hook: str) -> HookMeters:
         """The meters of a plugin's hook; they are created at 0."""

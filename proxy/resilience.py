@@ -126,10 +126,14 @@ class Sender:
         self._meters = meters
 
     async def send(self, exchange: Exchange) -> Reply:
-        """The first good answer, or the last bad one. Raises `UpstreamError` if nobody answered at all."""
+        """The first good answer, or the last bad one. Raises `UpstreamError` if nobody answered at all.
+
+        What is thought asleep has no fallback: nobody waits for it, and it spends only where it was meant to.
+        """
         tries = 0
         tried: _Try | None = None
-        for number, tier in enumerate(self.tiers):
+        tiers = self.tiers if exchange.call_purpose != "sleep" else self.tiers[:1]
+        for number, tier in enumerate(tiers):
             targets = [t for t in tier.targets if exchange.route in t.station.upstream.routes]
             if not targets:
                 continue
@@ -189,7 +193,15 @@ class Sender:
         call.started_s = perf_counter() - exchange.started
         exchange.ledger.calls.append(call)
         request = UpstreamRequest(
-            exchange.route, "POST", exchange.path, model, body, exchange.headers, exchange.stream, exchange.decoded
+            exchange.route,
+            "POST",
+            exchange.path,
+            model,
+            body,
+            exchange.headers,
+            exchange.stream,
+            exchange.decoded,
+            exchange.tenant,
         )
         flight = Flight(target.station, call)
         try:

@@ -20,6 +20,8 @@ from predawn.proxy.clock import Clock, SystemClock
 from predawn.proxy.dispatch import HookError, PluginError
 from predawn.proxy.generation import Generation, Shared
 from predawn.proxy.http_server import HttpServer, listen
+from predawn.proxy.jobs.opening import JobsOpener
+from predawn.proxy.jobs.protocol import JobsError
 from predawn.proxy.metrics import Metrics, watch_event_loop
 from predawn.proxy.problems import SettingsError
 from predawn.proxy.settings import Settings
@@ -59,13 +61,22 @@ class _StoreOpener:
 class Server:
     """A running server; built by `running`."""
 
-    def __init__(self, settings: Settings, app: App, shared: Shared, port: int, admin_port: int) -> None:
+    def __init__(
+        self, settings: Settings, app: App, shared: Shared, jobs: JobsOpener, *, port: int | None, admin_port: int
+    ) -> None:
         self.settings = settings
         self.app = app
-        self.port = port
+        self._port = port
         self.admin_port = admin_port
         self._shared = shared
+        self._jobs = jobs
         self._reloading = asyncio.Lock()
+
+    @property
+    def port(self) -> int:
+        """Of the API; a worker has none."""
+        assert self._port is not None
+        return self._port
 
     async def reload(self, load: Callable[[], Settings]) -> bool:
         """Serve with new settings from now on, or keep the old ones and say why. Running requests are not disturbed."""
@@ -88,6 +99,7 @@ class Server:
             self._shared.metrics.prepare(settings)
             made.take_over(previous)
             self.app.generation = made
+            await self._jobs.start()
             self._shared.metrics.reloaded(ok=True)
             log.info("reloaded: %d models, %d plugins", len(settings.models), len(settings.plugins))
             if settings.server != previous.settings.server or settings.state != previous.settings.state:
@@ -105,6 +117,7 @@ class Server:
         clock, timeout_s = self._shared.clock, self.settings.server.drain_timeout_s
         self.app.is_ready = False
         log.info("shutting down: serving for %g s more, then waiting for streams up to %g s", grace_s, timeout_s)
+        await self._jobs.drain()
         if grace_s:
             await clock.sleep(grace_s)
         self.app.refuses = True
@@ -119,9 +132,17 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, clock: Clock | None = None, registry: CollectorRegistry | None = None, worker: int = 0
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    registry: CollectorRegistry | None = None,
+    worker: int = 0,
+    api: bool = True,
 ) -> AsyncIterator[Server]:
-    """Serve until the block ends. Raises what `StartErrors` lists; the message names the culprit."""
+    """Serve until the block ends, or without an `api` only do jobs. Raises what `StartErrors` lists.
+
+    The message names the culprit.
+    """
     clock = clock if clock is not None else SystemClock()
     tasks = Tasks()
     metrics = Metrics(registry if registry is not None else CollectorRegistry())
@@ -132,24 +153,28 @@ async def running(
         stack.push_async_callback(store.aclose)
         access = await Access.open(settings, store, clock, tasks)
         stack.push_async_callback(access.aclose)
-        shared = Shared(clock, tasks, metrics, access, store)
+        jobs = JobsOpener(settings, clock, tasks, runs=settings.jobs.in_servers or not api)
+        stack.push_async_callback(jobs.aclose)  # also when a later plugin keeps the server from starting
+        shared = Shared(clock, tasks, metrics, access, store, open_jobs=jobs)
         app = App(await Generation.start(settings, shared), metrics)
         stack.push_async_callback(_close_generations, app)
-        port = await _listen(settings, app, stack, worker)
-        admin_port = await _listen_admin(settings, app, stack, port, worker)
+        stack.push_async_callback(jobs.drain)
+        if not api and not jobs.is_open:
+            raise JobsError("there is nothing to work on: no plugin of these settings has jobs")
+        port = await _listen(settings, app, stack, worker) if api else None
+        admin_port = await _listen_admin(settings, app, stack, port or 0, worker)
         tasks.spawn(watch_event_loop(metrics, clock), "event-loop-lag")
         tasks.spawn(_sweep(app, clock), "time-limits")
-        log.info(
-            "serving on http://%s:%d/v1, metrics on port %d; %s",
-            settings.server.host,
-            port,
-            admin_port,
-            access.describe(),
-        )
+        await jobs.start()
+        if port is None:
+            log.info("working on jobs, metrics on port %d", admin_port)
+        else:
+            host = settings.server.host
+            log.info("serving on http://%s:%d/v1, metrics on port %d; %s", host, port, admin_port, access.describe())
         gc.collect()
         gc.freeze()  # what was built until now is never collected: about 10 % of a request's CPU
         gc.set_threshold(10_000, 20, 50)  # rarer than the default, yet garbage in circles stays below some 2 MB
-        yield Server(settings, app, shared, port, admin_port)
+        yield Server(settings, app, shared, jobs, port=port, admin_port=admin_port)
 
 
 async def _sweep(app: App, clock: Clock) -> None:
@@ -197,8 +222,12 @@ async def serve_until_stopped(
     *,
     worker: int = 0,
     ready: Callable[[Server], Awaitable[None]] | None = None,
+    api: bool = True,
 ) -> None:
-    """Serve until SIGTERM (drains) or SIGINT (drains without grace); a second signal ends at once; SIGHUP reloads."""
+    """Serve until SIGTERM (drains) or SIGINT (drains without grace); a second signal ends at once; SIGHUP reloads.
+
+    Without an `api` there is nothing to serve, only jobs to do.
+    """
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[float] = loop.create_future()
     now = asyncio.Event()
@@ -218,7 +247,7 @@ async def serve_until_stopped(
     loop.add_signal_handler(signal.SIGTERM, stop, settings.server.drain_grace_s)
     loop.add_signal_handler(signal.SIGINT, stop, 0.0)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    async with running(settings, worker=worker) as started:
+    async with running(settings, worker=worker, api=api) as started:
         server = started
         tasks = server._shared.tasks  # noqa: SLF001
         if ready is not None:

@@ -125,10 +125,44 @@ class BreakerSettings(Part):
     cool_s: float = Field(default=10, gt=0, description="Pause until one request may try again.")
 
 
+class EngineSettings(Part):
+    """How the local engine runs; what is absent is chosen for the machine."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where it computes.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of weights and arithmetic; `auto` is the checkpoint's own."
+    )
+    threads: int | None = Field(default=None, ge=1, le=512, description="Of the CPU; half of its cores when absent.")
+    context: int | None = Field(
+        default=None, ge=16, description="Tokens of prompt and answer together; the model's own limit when absent."
+    )
+    kv_memory_mb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Memory for keys and values; what a full batch needs when absent, at most 512 or one context.",
+    )
+    max_batch: int = Field(default=16, ge=1, le=256, description="Requests that are worked on side by side.")
+    max_waiting: int = Field(default=64, ge=0, description="Requests that may wait; more are refused with 429.")
+    prefill_chunk: int = Field(
+        default=256, ge=16, multiple_of=16, description="Prompt tokens computed between two steps of the others."
+    )
+    lookup: bool = Field(
+        default=False, description="Draft from n-grams seen before where a request does not say (`lookup`)."
+    )
+    width: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Experiment, on a CPU: most trajectories a request may let vote on each token (`width`).",
+    )
+
+
 class UpstreamSettings(Part):
     name: str = Field(description="What the rest of the file calls it.", min_length=1)
     kind: Literal["openai", "litellm", "scripted", "local"] = Field(
-        default="openai", description="`openai` relays bytes, `litellm` translates, `scripted` is a fake for tests."
+        default="openai",
+        description="`openai` relays bytes, `litellm` translates, `local` runs a model on this machine, `scripted` is "
+        "a fake for tests.",
     )
     base_url: HttpUrl | None = Field(default=None, repr=False, description="Where the API lives, `/v1` included.")
     api_key: SecretStr | None = Field(
@@ -162,6 +196,10 @@ class UpstreamSettings(Part):
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="When to leave a failing provider alone."
     )
+    path: Path | None = Field(
+        default=None, description="`local` only: a model's folder or GGUF file; the bundled `predawn-tiny` when absent."
+    )
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="`local` only: how the model is run.")
     script: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="`scripted` only: what it answers, how fast, and how it fails."
     )
@@ -287,6 +325,16 @@ class AccessSettings(Part):
     )
 
 
+class JobSettings(Part):
+    in_servers: bool = Field(
+        default=True, description="Servers do jobs themselves; `false` leaves all of them to `predawn worker`."
+    )
+    concurrency: int = Field(default=2, ge=1, le=256, description="Jobs of one queue that a process does side by side.")
+    keep_finished_h: float = Field(
+        default=24, gt=0, description="Hours until a finished job is forgotten; until then its id is not used again."
+    )
+
+
 def default_state(env: Mapping[str, str] = os.environ) -> str:
     """`$PREDAWN_STATE`, or `predawn/state.db` in the user's state folder."""
     if chosen := env.get("PREDAWN_STATE"):
@@ -301,6 +349,9 @@ class Settings(Part):
         default_factory=default_state,
         repr=False,
         description="Path of the SQLite file, or a SQLAlchemy URL (`postgresql+asyncpg://…`).",
+    )
+    jobs: JobSettings = Field(
+        default_factory=JobSettings, description="Background work of plugins; nothing runs unless one asks for it."
     )
     access: AccessSettings = Field(default_factory=AccessSettings, description="Who may ask.")
     upstreams: tuple[UpstreamSettings, ...] = Field(default=(), description="Where answers come from.")

@@ -173,6 +173,10 @@ def _own_address(data: Mapping[str, Any]) -> Iterator[Problem]:
 def _wrong_kind(data: Mapping[str, Any]) -> Iterator[Problem]:
     for where, upstream in _items(data, "upstreams"):
         kind = upstream.get("kind", "openai")
-        for key, owner in (("script", "scripted"), ("options", "litellm")):
+        for key, owner in (("script", "scripted"), ("options", "litellm"), ("path", "local"), ("engine", "local")):
             if upstream.get(key) and kind != owner:
                 yield Problem((*where, key), f"only upstreams of kind {owner} have this key")
+        if kind == "local":
+            for key in ("base_url", "api_key", "headers", "http_proxy", "relay"):
+                if upstream.get(key):
+                    yield Problem((*where, key), "an upstream of kind local sends nothing anywhere")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
@@ -22,11 +22,17 @@ __all__ = ["Problem", "SettingsError", "explain", "load", "nearest", "read", "un
 PluginCheck: TypeAlias = Callable[[Sequence[PluginEntry], Sequence[str] | None], Iterable[Problem]]
 """`loading.check`: given `plugins` and `allow_plugins`, what is wrong; places are `("plugins", index, name, key…)`."""
 
+BUNDLED: Final[dict[str, Any]] = {
+    "upstreams": [{"name": "local", "kind": "local"}],
+    "models": [{"name": "predawn-tiny", "upstream": "local", "reasoning": "reasoning_effort", "prefill": True}],
+}
+"""What is served where nothing else is named."""
+
 
 def load(
     path: Path | None, env: Mapping[str, str] = os.environ, *, check_plugins: PluginCheck | None = None
 ) -> Settings:
-    """The settings in the file, or those of the environment for `None`. Raises `SettingsError` with all problems."""
+    """The settings in the file, or for `None` what the environment says. Raises `SettingsError` with all problems."""
     if path is None:
         source, document = "environment", Document(data=_from_environment(env))
     else:
@@ -84,12 +90,12 @@ def _plugin_entries(items: Any) -> list[PluginEntry]:
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """One upstream for any model name where `OPENAI_BASE_URL` is set; nothing otherwise.
+    """One upstream for any model name where `OPENAI_BASE_URL` is set; else the bundled model, on this machine.
 
-    A key alone starts nothing: it must not be spent at a provider that nobody named.
+    A key alone reaches nobody: it must not be spent at a provider that nobody named.
     """
     base_url = env.get("OPENAI_BASE_URL")
     if not base_url:
-        return {}
+        return BUNDLED
     upstream = {"name": "default", "kind": "openai", "base_url": base_url, "api_key": env.get("OPENAI_API_KEY") or None}
     return {"upstreams": [upstream], "models": [{"name": "*", "upstream": "default"}]}

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -79,4 +80,164 @@ exchanges = Table(
     Column("record", JSON, nullable=False),  # calls, decisions, notes
     Column("content", Text),  # request body and reply, where recording them is switched on
     Index("exchanges_by_time", "tenant", "arrived_at"),
+)
+
+# What follows belongs to the plugin `sleep`. Tenants choose the ids of contexts, so each key begins with a tenant.
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("source", String(16), nullable=False),  # registered, discovered
+    Column("version", Integer, nullable=False),
+    Column("state", String(16), nullable=False),  # a forgotten one keeps its id and version only
+    Column("model", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("progress", JSON, nullable=False),
+    Column("uses", BigInteger, nullable=False),
+    Column("last_used_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("change", BigInteger, nullable=False),  # see `context_changes`
+    Index("contexts_by_change", "change"),
+    Index("contexts_by_time", "tenant", "created_at", "id"),
+    Index("contexts_by_expiry", "expires_at"),
+)
+
+context_versions = Table(
+    "context_versions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("context_id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("links", LargeBinary, nullable=False),  # 32 bytes for each message boundary
+    Column("parts", JSON, nullable=False),  # role, digest and length of each message; not what it says
+    Column("messages", Text, nullable=False),  # the stable content as JSON; emptied once there is a newer version
+    Column("tokens", BigInteger, nullable=False),
+    Column("base_version", Integer),  # an earlier version that this one continues
+    Column("notes_id", String(32)),  # the accepted notes
+    Column("created_at", Double, nullable=False),
+)
+
+context_changes = Table(
+    # One row. Whoever changes a context counts up here first, so that changes become visible in their order, and a
+    # server learns with one short query that there is nothing new.
+    "context_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+    Column("gone", BigInteger, nullable=False),  # gravestones up to here have been removed
+)
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("context_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("passes", Integer, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("sleep_tokens", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Index("notes_by_context", "tenant", "context_id", "version"),
+)
+
+anticipated = Table(
+    "anticipated",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("context_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("normalised", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("conditions", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("sleep_tokens", BigInteger, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Index("anticipated_by_context", "tenant", "context_id", "version"),
+)
+
+context_uses = Table(
+    "context_uses",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("exchange_id", Text, primary_key=True),
+    Column("context_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("notes_id", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("age_s", Double, nullable=False),
+    Column("tokens_saved", Double, nullable=False),
+    Column("stale", Boolean, nullable=False),
+    Column("regret", Boolean, nullable=False),
+    Index("context_uses_by_time", "tenant", "context_id", "at"),
+)
+
+context_decisions = Table(
+    "context_decisions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("context_id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("decision", JSON, nullable=False),
+)
+
+context_jobs = Table(
+    # Which jobs hold something of a context, so that the job store can be purged of it.
+    "context_jobs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("context_id", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("orphan", Boolean, nullable=False),  # the context was forgotten, and the job is still to be purged
+    Column("created_at", Double, nullable=False),
+)
+
+context_estimates = Table(
+    "context_estimates",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("context_id", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("kind", String(16), primary_key=True),  # plain, noted
+    Column("count", BigInteger, nullable=False),
+    Column("mean", Double, nullable=False),
+)
+
+sleep_spend = Table(
+    "sleep_spend",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Date, primary_key=True),  # UTC
+    Column("tokens", BigInteger, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+)
+
+sleep_activity = Table(
+    # Counts up while people's requests are answered, so that other processes on this store do not sleep meanwhile.
+    "sleep_activity",
+    metadata,
+    Column("place", Text, primary_key=True),
+    Column("beats", BigInteger, nullable=False),
 )

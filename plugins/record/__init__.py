@@ -72,7 +72,7 @@ class RecordPlugin(Plugin[RecordSettings]):
 
     @hookimpl
     async def on_done(self, exchange: Exchange) -> None:
-        if not self.settings.record_content or exchange.route == "raw":
+        if not self.settings.record_content or exchange.route == "raw" or exchange.call_purpose != "serve":
             self.writer.add(Snapshot.of(exchange))
             return
         content = exchange.state.get(STATE) or Content(exchange.route, self.settings.max_content_bytes)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from predawn.plugins.testing.watch import Watch, WatchedUpstream
     from predawn.proxy.app import App
     from predawn.proxy.clock import Clock
+    from predawn.proxy.jobs.memory import MemoryJobEngine
+    from predawn.proxy.jobs.protocol import JobEngine
     from predawn.proxy.settings import UpstreamSettings
     from predawn.proxy.store import Store
     from predawn.proxy.upstreams.base import Upstream
@@ -68,8 +70,11 @@ class Workbench:
         watch: Watch,
         witness: _Witness,
         strict: bool,
+        jobs: MemoryJobEngine,
     ) -> None:
         self.upstream = upstream
+        self.jobs = jobs
+        """What `App.jobs` gave the plugins: jobs in memory, which run whenever they can."""
         self.clock = clock
         self._app = app
         self._watched = watched
@@ -191,6 +196,7 @@ async def workbench(
     from predawn.proxy.access import Access
     from predawn.proxy.app import App
     from predawn.proxy.generation import Generation, Shared
+    from predawn.proxy.jobs.memory import MemoryJobEngine
     from predawn.proxy.metrics import Metrics
     from predawn.proxy.tasks import Tasks
     from predawn.proxy.upstreams import registry
@@ -200,6 +206,10 @@ async def workbench(
     watch, witness, tasks = Watch(blocking_s=blocking_s), _Witness(), Tasks()
     instances = _instances(plugins, settings or {})
     watched = WatchedUpstream(scripted)
+    jobs = MemoryJobEngine(time, tasks)
+
+    async def open_jobs() -> JobEngine:
+        return jobs
 
     def create_upstream(described: UpstreamSettings, own_clock: Clock) -> Upstream:
         if described.name != scripted.name:
@@ -223,9 +233,12 @@ async def workbench(
             states.open,
             load_plugins=lambda _: watch.over(loading.register([*instances, ("testing", witness)])),
             create_upstream=create_upstream,
+            open_jobs=open_jobs,
         )
         generation = await Generation.start(checked, shared)
         stack.push_async_callback(generation.aclose)
+        stack.push_async_callback(jobs.aclose)
+        await jobs.start()
         yield Workbench(
             App(generation, metrics),
             upstream=scripted,
@@ -234,6 +247,7 @@ async def workbench(
             watch=watch,
             witness=witness,
             strict=strict,
+            jobs=jobs,
         )
 
 

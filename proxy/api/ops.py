@@ -13,18 +13,24 @@ from aiohttp import web
 from predawn.proxy.metrics import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from predawn.proxy.http_server import Request
     from predawn.proxy.metrics import Metrics
 
 
-def health() -> web.Response:
-    """The process runs and its loop turns."""
-    return answer({"status": "ok"})
+def health(engines: Mapping[str, str]) -> web.Response:
+    """The process runs and its loop turns; how its local engines are doing, if it has any."""
+    return answer({"status": "ok", **_told(engines)})
 
 
-def ready(*, is_ready: bool) -> web.Response:
+def ready(engines: Mapping[str, str], *, is_ready: bool) -> web.Response:
     """200 while new requests are welcome, else 503."""
-    return answer({"status": "ready" if is_ready else "not ready"}, status=200 if is_ready else 503)
+    return answer({"status": "ready" if is_ready else "not ready", **_told(engines)}, status=200 if is_ready else 503)
+
+
+def _told(engines: Mapping[str, str]) -> dict[str, Any]:
+    return {"engines": engines} if engines else {}
 
 
 def build() -> web.Response:

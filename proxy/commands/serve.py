@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from predawn.proxy.settings import Settings
 
 NOTHING_TO_SERVE = (
-    "there is no upstream to serve from. Name one in a settings file (`predawn serve --config predawn.yaml`), or set "
-    "OPENAI_BASE_URL and OPENAI_API_KEY. `predawn demo` tries it with a small model on this machine."
+    "there is no upstream to serve from. Name one in the settings file, or leave out --config: then OPENAI_BASE_URL is "
+    "served, or else the model that comes with Predawn."
+)
+BUNDLED_FAILED = (
+    "this was to be the model that comes with Predawn. To serve another, name it in a settings file (`predawn serve "
+    "--config predawn.yaml`), or set OPENAI_BASE_URL and OPENAI_API_KEY."
 )
 
 
@@ -27,7 +31,10 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         description="Serve the models of the settings file. SIGHUP reads it again, SIGTERM stops in good order.",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings file; without it the environment's OPENAI_*"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file; without it OPENAI_BASE_URL, or else the bundled model predawn-tiny",
     )
     parser.add_argument("--host", help="address to listen on, instead of the file's")
     parser.add_argument("--port", type=int, help="port of the API, instead of the file's")
@@ -60,6 +67,8 @@ def run(options: Namespace) -> int:
     if settings.server.workers > 1 and options.worker == 0:
         from predawn.proxy.workers import supervise
 
+        for line in engines_notice(settings):
+            print(line, file=sys.stderr)
         return supervise(settings, sys.argv[1:])
     from predawn.proxy import logs
     from predawn.proxy.server import StartErrors, serve_until_stopped
@@ -71,8 +80,18 @@ def run(options: Namespace) -> int:
         except StartErrors as exc:
             cause = exc.__cause__ if isinstance(exc, HookError) else None
             print(f"predawn: {exc}{f': {cause}' if cause is not None else ''}", file=sys.stderr)
+            if options.config is None and any(upstream.kind == "local" for upstream in settings.upstreams):
+                print(f"predawn: {BUNDLED_FAILED}", file=sys.stderr)
             return 1
     return 0
+
+
+def engines_notice(settings: Settings) -> Iterator[str]:
+    """What several workers mean for models on this machine: each loads its own."""
+    count = settings.server.workers
+    for upstream in settings.upstreams:
+        if upstream.kind == "local":
+            yield f"predawn: each of {count} workers loads the model of upstream {upstream.name!r} for itself"
 
 
 def loader(options: Namespace) -> Callable[[], Settings]:

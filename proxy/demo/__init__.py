@@ -1,4 +1,5 @@
-"""`predawn demo`: the proxy in front of a real model, one question through it, and what that cost.
+"""`predawn demo`: the proxy in front of a model, a few questions through it, and what they took.
 
-`tour.py` walks through it; `upstream.py` finds the model, `client.py` is the user's program, `cost.py` the bill.
+`tour.py` has the steps, `upstream.py` finds the model, `questions.py` is what is asked, `asking.py` streams an answer,
+`ink.py` colours it, and `cost.py` is the bill.
 """

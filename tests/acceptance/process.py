@@ -17,6 +17,7 @@ from typing import Any
 from tests.acceptance.house import until
 
 START_S = 30.0
+ROOT = Path(__file__).parents[2]
 
 
 class Predawn:
@@ -77,11 +78,14 @@ def write_settings(path: Path, settings: Mapping[str, Any]) -> Path:
 
 
 @asynccontextmanager
-async def predawn(folder: Path, *arguments: str | Path) -> AsyncIterator[Predawn]:
-    """Start the command; it is killed at the end if it still runs."""
-    log = folder / "log"
+async def predawn(
+    folder: Path, *arguments: str | Path, module: str = "predawn.proxy.cli", log_name: str = "log"
+) -> AsyncIterator[Predawn]:
+    """Start the command, or another module; it is killed at the end if it still runs."""
+    log = folder / log_name
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PREDAWN_"))}
-    command = [sys.executable, "-m", "predawn.proxy.cli", *map(str, arguments)]
+    kept["PYTHONPATH"] = str(ROOT)  # for modules of these tests
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env=kept, cwd=folder)
     try:

@@ -3,7 +3,9 @@
 - `evidence` is what a run leaves: figures, bars that hold or do not, and everything needed to run it again.
 - `processes` starts programs pinned to a core and reads what they really cost: CPU time and memory of the whole tree.
 - `native` compiles the C programs that must be cheaper than what they measure.
-- `proxy/` is what Predawn costs a request, beside other gateways. `soak/` is what becomes of it after an hour of trouble.
+- `proxy/` is what Predawn costs a request, beside other gateways. `soak/` is what becomes of it after ten minutes of trouble.
+- `kernels/` is what sharing blocks gains on a CPU, and the local engine beside transformers. `tiny/` is what the bundled
+  model can do.
 
 Absolute rates on a shared machine swing by a factor of two; ratios of CPU time within one run stay within a fifth. Bars are
 therefore ratios wherever a peer exists.

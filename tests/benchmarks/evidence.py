@@ -17,19 +17,27 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A promise as a number: `value` must not exceed `bar`. `holds` is None when it could not be measured, `reason` says why."""
+    """A promise as a number: `value` must not exceed `bar`, or with `at_least` not fall below it.
+
+    `holds` is None when it could not be measured, `reason` says why.
+    """
 
     value: float | None
     bar: float
     unit: str = ""
     reason: str = ""
+    at_least: bool = False
 
     @property
     def holds(self) -> bool | None:
-        return None if self.value is None else self.value <= self.bar
+        if self.value is None:
+            return None
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
 
     def as_json(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"value": self.value, "bar": self.bar, "holds": self.holds}
+        if self.at_least:
+            shown["at_least"] = True
         return shown | {key: text for key, text in (("unit", self.unit), ("reason", self.reason)) if text}
 
 
@@ -76,7 +84,7 @@ class Evidence:
     """Collects what a run measured. `save` writes it; `all_hold` is the exit code's question."""
 
     benchmark: str
-    seeds: dict[str, int]
+    seeds: dict[str, int | str]
     versions: dict[str, str]
     machine: Machine = field(default_factory=this_machine)
     begun: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -114,7 +122,7 @@ class Evidence:
         for name, bar in self.bars.items():
             value = "—" if bar.value is None else f"{bar.value:.4g}"
             lines.append(
-                f"  {mark[bar.holds]:9} {name}: {value} (bar {bar.bar:.4g}{' ' + bar.unit if bar.unit else ''}) {bar.reason}".rstrip()
+                f"  {mark[bar.holds]:9} {name}: {value} (bar {'≥ ' if bar.at_least else ''}{bar.bar:.4g}{' ' + bar.unit if bar.unit else ''}) {bar.reason}".rstrip()
             )
         return "\n".join(lines)
 

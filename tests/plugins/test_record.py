@@ -104,6 +104,17 @@ async def test_a_finished_exchange_is_shown_before_and_after_it_is_stored(store)
     assert "content" not in after
 
 
+async def test_what_was_said_asleep_is_not_kept(store):
+    plugin, app = RecordPlugin(RecordSettings(record_content=True)), App(store)
+    async with running(plugin, app):
+        exchange = finished("x")
+        exchange.call_purpose = "sleep"
+        await plugin.on_done(exchange)
+        shown = await show(plugin, "x")
+
+    assert "content" not in shown
+
+
 async def test_another_tenants_exchange_does_not_exist(store):
     plugin, app = RecordPlugin(RecordSettings()), App(store)
     async with running(plugin, app):

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tests.promises.sources import PACKAGES, ROOT, sources, within
 
 MAY_NAME_PLUGINS = {"proxy/loading.py"}
-MAY_NAME_KERNELS = {"proxy/upstreams/local.py"}
+MAY_NAME_KERNELS = {"proxy/upstreams/local.py", "proxy/commands/kernels.py"}
 
 
 def importers(package: str, *folders: str) -> set[str]:

@@ -1,11 +1,10 @@
 """Stores to test against: SQLite always, PostgreSQL where PREDAWN_TEST_POSTGRES is the URL of a server."""
 
-import os
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.proxy.states import empty_state
 
 from predawn.plugins.testing.clock import ManualClock
 from predawn.proxy.store import Store, open_store
@@ -15,23 +14,8 @@ from predawn.proxy.tasks import Tasks
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """A `state` setting that names an empty database."""
-    if request.param == "sqlite":
-        yield str(tmp_path / "state.db")
-        return
-    server = os.environ.get("PREDAWN_TEST_POSTGRES")
-    if not server:
-        pytest.skip("PREDAWN_TEST_POSTGRES is not set")
-    import asyncpg
-
-    name = f"predawn_test_{secrets.token_hex(6)}"
-    admin = await asyncpg.connect(server.replace("postgresql+asyncpg://", "postgresql://"))
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        head, _, query = server.partition("?")
-        yield f"{head.rpartition('/')[0]}/{name}{'?' if query else ''}{query}"
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with empty_state(request.param, tmp_path) as named:
+        yield named
 
 
 @pytest.fixture

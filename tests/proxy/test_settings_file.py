@@ -298,8 +298,13 @@ def test_no_file_means_one_upstream_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize("env", [{}, {"OPENAI_API_KEY": "sk-x"}, {"OPENAI_BASE_URL": ""}])
-def test_a_key_alone_makes_no_upstream(env: dict[str, str]) -> None:
-    assert load(None, env).upstreams == ()
+def test_without_an_address_the_bundled_model_is_served_and_no_key_is_used(env: dict[str, str]) -> None:
+    settings = load(None, env)
+    (upstream,) = settings.upstreams
+    (model,) = settings.models
+
+    assert (upstream.kind, upstream.path, upstream.api_key) == ("local", None, None)
+    assert (model.name, model.prefill) == ("predawn-tiny", True)
 
 
 def test_an_unusable_environment_is_explained() -> None:
@@ -394,6 +399,33 @@ def models(*given: dict[str, Any]) -> dict[str, Any]:
             {"upstreams": [{"name": "u", "base_url": "http://h/v1", "script": {"a": 1}}]},
             ["upstreams[0].script: only upstreams of kind scripted have this key"],
         ),
+        (
+            {"upstreams": [{"name": "u", "base_url": "http://h/v1", "path": "model", "engine": {"threads": 1}}]},
+            [
+                "upstreams[0].path: only upstreams of kind local have this key",
+                "upstreams[0].engine: only upstreams of kind local have this key",
+            ],
+        ),
+        (
+            {"upstreams": [{"name": "u", "kind": "local", "base_url": "http://h/v1", "api_key": "sk-x"}]},
+            [
+                "upstreams[0].base_url: an upstream of kind local sends nothing anywhere",
+                "upstreams[0].api_key: an upstream of kind local sends nothing anywhere",
+            ],
+        ),
+        (
+            {
+                "upstreams": [
+                    {"name": "u", "kind": "local", "engine": {"thread": 2, "dtype": "fp16", "prefill_chunk": 100}}
+                ]
+            },
+            [
+                "upstreams[0].engine.dtype: must be 'auto', 'float32', 'bfloat16' or 'float16'",
+                "upstreams[0].engine.prefill_chunk: must be a multiple of 16",
+                "upstreams[0].engine.thread: unknown key — did you mean 'threads'?",
+            ],
+        ),
+        ({"upstreams": [{"name": "u", "kind": "local", "path": "m.gguf", "engine": {"kv_memory_mb": 64}}]}, []),
         (
             models({"name": "a", "price": {"inptu_usd_per_mtok": 1}}),
             ["models[0].price.inptu_usd_per_mtok: unknown key — did you mean 'input_usd_per_mtok'?"],

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from tests.clients.scripted_process import scripted_process
+
+from predawn.proxy.local_server import fetch
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
@@ -32,7 +35,7 @@ class Demo:
 
     def __init__(self, base_url, *options, **env):
         self.mark = uuid.uuid4().hex
-        command = [sys.executable, "-m", "predawn.proxy.cli", "demo", *options]
+        command = [sys.executable, "-P", "-m", "predawn.proxy.cli", "demo", *options]
         cleared = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
         self.process = subprocess.Popen(
             command,
@@ -74,16 +77,16 @@ def environment(path):
 
 
 @on_linux
-def test_the_demo_shows_the_answer_its_ledger_and_its_metrics(provider):
-    demo = Demo(provider, "--question", "What is the capital of France?")
+def test_the_demo_shows_the_answer_and_what_it_took(provider):
+    demo = Demo(provider, "--exit", "--question", "What is the capital of France?")
     status, out, err = demo.over()
 
     assert (status, err) == (0, "")
     assert "you     What is the capital of France?\nmodel   Paris, of course.\n" in out
-    assert re.search(r"output tokens +\d+", out)
-    assert re.search(r"total +[\d.]+ ms", out)
-    assert re.search(r"added by Predawn +[\d.]+ ms", out)
-    assert re.search(r"predawn_requests_total\{.*fake-chat.*\} 1\n", out)
+    assert re.search(r"prompt +thinking +answer +in all\n", out)
+    assert re.search(r"your question +\d+ tokens +[\d.]+ ms +- +\d+ tokens +[\d.]+ ms +[\d.]+ ms\n", out)
+    assert re.search(r"added by Predawn itself: [\d.]+ ms a request\n", out)
+    assert "\x1b" not in out
     assert demo.processes() == []
 
 
@@ -97,7 +100,7 @@ def test_a_signal_ends_the_demo_and_all_it_started(slow_provider, number):
     status, _, err = demo.over()
 
     assert (status, err) == (1, "predawn demo: stopped\n")
-    assert running == 3
+    assert running == 2
     assert demo.processes() == []
 
 
@@ -112,17 +115,21 @@ def test_a_killed_demo_takes_all_it_started_with_it(slow_provider):
 
 
 @on_linux
-def test_a_kept_demo_serves_the_users_own_client_until_it_is_interrupted(provider):
+def test_the_demo_serves_the_users_own_client_until_it_is_interrupted(provider):
     import openai
 
-    demo = Demo(provider, "--keep")
-    base_url = demo.read_until(r'base_url="([^"]+)"')[1]
+    demo = Demo(provider)
+    base_url, metrics = demo.read_until(r'base_url="([^"]+)"[\s\S]*(http://\S+/metrics)[\s\S]*Ctrl-C').groups()
+    metrics_page = fetch(metrics)
+    page = fetch(metrics.removesuffix("metrics")).decode()
     with openai.OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
         answer = client.chat.completions.create(model="fake-chat", messages=[{"role": "user", "content": "hi"}])
     demo.process.send_signal(signal.SIGINT)
     status, _, err = demo.over()
 
     assert answer.choices[0].message.content == "Paris, of course."
+    assert "fake-chat" in page
+    assert b"predawn_requests_total" in metrics_page
     assert (status, err) == (0, "")
     assert demo.processes() == []
 
@@ -134,6 +141,13 @@ def test_a_provider_that_refuses_ends_the_demo_with_its_reason(provider):
     assert "401" in err
 
 
+def test_an_answer_that_breaks_off_ends_the_demo_with_its_reason(provider):
+    status, out, err = Demo(provider, "--exit", OPENAI_MODEL="script:die_mid_event").over()
+
+    assert status == 1
+    assert "the answer broke off" in err
+
+
 def test_a_provider_that_nobody_serves_ends_the_demo_at_once():
     status, _, err = Demo("http://127.0.0.1:9/v1").over()
 
@@ -143,7 +157,23 @@ def test_a_provider_that_nobody_serves_ends_the_demo_at_once():
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    status, _, err = Demo("", PREDAWN_CACHE=str(tmp_path / "file" / "cache")).over()
+    status, _, err = Demo("", "--model", "smollm2", PREDAWN_CACHE=str(tmp_path / "file" / "cache")).over()
 
     assert status == 1
     assert "PREDAWN_CACHE" in err
+
+
+WEIGHTS = Path(__file__).parents[3] / "kernels" / "tiny" / "weights" / "config.json"
+
+
+@on_linux
+@pytest.mark.skipif(not WEIGHTS.exists() or not find_spec("torch"), reason="needs the bundled model and torch")
+def test_the_bundled_model_answers_stories_and_thinks_when_asked_to():
+    demo = Demo("", "--exit")
+    status, out, err = demo.over()
+
+    assert (status, err) == (0, "")
+    assert out.count("\nyou     ") == 4
+    assert out.count("\nthinks  ") == 1
+    assert len(re.findall(r"\nmodel   ", out)) == 4
+    assert demo.processes() == []

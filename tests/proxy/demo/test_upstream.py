@@ -1,6 +1,7 @@
 import http.server
 import json
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -42,14 +43,14 @@ def endpoint():
 def test_the_first_chat_model_of_the_users_endpoint_is_taken(endpoint):
     upstream = demo_upstream.users_own(f"{endpoint.url}/", {"OPENAI_API_KEY": "sk-mine"})
 
-    assert (upstream.alias, upstream.model) == ("gpt-small", "gpt-small")
+    assert upstream.alias == "gpt-small"
     assert endpoint.seen == [("/v1/models", "Bearer sk-mine")]
 
 
 def test_a_named_model_is_taken_without_asking(endpoint):
     upstream = demo_upstream.users_own(endpoint.url, {"OPENAI_MODEL": "gpt-large"})
 
-    assert (upstream.model, endpoint.seen) == ("gpt-large", [])
+    assert (upstream.alias, endpoint.seen) == ("gpt-large", [])
 
 
 def test_the_key_is_not_written_into_the_settings():
@@ -98,6 +99,18 @@ def test_an_endpoint_that_lists_no_models_is_explained(endpoint, body):
 def test_an_endpoint_that_nobody_serves_is_explained():
     with pytest.raises(SetupError, match="unset OPENAI_BASE_URL"):
         demo_upstream.users_own("http://127.0.0.1:9/v1", {})
+
+
+def test_the_bundled_model_is_asked_where_nothing_else_is_named():
+    with ExitStack() as stack:
+        bundled = demo_upstream.choose(None, {}, None, stack)
+        wished = demo_upstream.choose("predawn-tiny", {"OPENAI_BASE_URL": "http://h/v1"}, None, stack)
+    settings = Settings.model_validate(bundled.as_settings())
+
+    assert bundled == wished
+    assert (settings.models[0].name, settings.upstreams[0].kind) == ("predawn-tiny", "local")
+    assert len(bundled.questions_for(None)) == 4
+    assert [question.text for question in bundled.questions_for("Why?")] == ["Why?"]
 
 
 def test_an_address_that_is_none_is_refused():

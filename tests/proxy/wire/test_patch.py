@@ -61,5 +61,16 @@ def test_patch_keeps_the_bytes_of_what_did_not_change():
     )
 
 
+def test_items_behind_one_that_was_put_in_or_left_out_keep_their_bytes():
+    text = b'{"list": [{"a" : 1}, {"b" : 2.50}, {"c" : 3}]}'
+    old = json.loads(text)
+    first, second, third = old["list"]
+
+    assert b'{"list": [{"a" : 1},{"new":0},{"b" : 2.50},{"c" : 3}]}' == patch(
+        text, old, {"list": [first, {"new": 0}, second, third]}
+    )
+    assert b'{"list": [{"b" : 2.50},{"c" : 3}]}' == patch(text, old, {"list": [second, third]})
+
+
 def test_a_change_of_type_is_a_change():
     assert b'{"a": true, "b": 1.0}' == patch(b'{"a": 1, "b": 1}', {"a": 1, "b": 1}, {"a": True, "b": 1.0})

@@ -1,0 +1,88 @@
+"""Tells other processes on the same store that a person is being answered, so that their sleep makes room, too.
+
+One row for each place counts up while its requests come and last. Whoever sees it go up further than by its own steps
+knows that somebody else was there; nobody's clock is compared with another's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from predawn.proxy.store_errors import StoreError
+
+if TYPE_CHECKING:
+    from predawn.plugins.sleep.gate import Gate
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.store import Store
+
+log = logging.getLogger("predawn.sleep")
+EVERY_S = 0.25
+"""Twice this is how much later others learn of a request."""
+
+
+class Activity:
+    """One process's part."""
+
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self._store = store
+        self._gate = gate
+        self._came: set[str] = set()
+        self._beats: dict[str, int] = {}
+        self._has_looked = False
+
+    def came(self, place: str) -> None:
+        """A person's request begins; told at once to this process's own gate, and from here to the others'."""
+        self._came.add(place)
+
+    async def run(self, clock: Clock) -> None:
+        """Tell and hear until cancelled."""
+        is_well = True
+        while True:
+            try:
+                await self.look()
+            except StoreError as exc:
+                if is_well:
+                    log.warning("other processes cannot be told of requests, nor heard: %s", exc)
+                is_well = False
+            else:
+                is_well = True
+            await clock.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """Tell what happened here and hear what happened elsewhere. Raises `StoreError`."""
+        here = self._came.union(self._gate.busy)
+        self._came.clear()
+        if here:
+            await self._beat(sorted(here))
+        await self._hear()
+
+    async def _beat(self, places: Iterable[str]) -> None:
+        from predawn.proxy.tables import sleep_activity as table
+
+        async with self._store.begin() as connection:
+            for place in places:
+                insert = self._store.insert(table).values(place=place, beats=1)
+                upsert = insert.on_conflict_do_update(
+                    index_elements=[table.c.place], set_={"beats": table.c.beats + 1}
+                ).returning(table.c.beats)
+                beats = int(await connection.scalar(upsert) or 0)
+                self._heard(place, beats - 1)
+                self._beats[place] = beats
+
+    async def _hear(self) -> None:
+        from predawn.proxy.tables import sleep_activity as table
+
+        async with self._store.read() as connection:
+            rows = (await connection.execute(table.select())).all()
+        for row in rows:
+            self._heard(row.place, row.beats)
+        self._has_looked = True
+
+    def _heard(self, place: str, beats: int) -> None:
+        """So many beats are not our own latest one."""
+        known = self._beats.get(place, 0 if self._has_looked else beats)
+        self._beats[place] = beats
+        if beats > known:
+            self._gate.heard(place)

@@ -1,0 +1,72 @@
+"""How much is thought about a question: less where fresh notes hold what would have to be worked out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from predawn.plugins.sleep.recall import Recalled
+    from predawn.proxy.exchange import RouteName
+
+Effort: TypeAlias = Literal["unchanged", "none", "minimal", "low"]
+FORESEEN = 0.9
+"""A question that agrees so well with one that was expected is the same question."""
+ASKED_FOR = frozenset({"reasoning_effort", "reasoning", "enable_thinking", "thinking", "thinking_token_budget"})
+"""Members by which a client decides itself."""
+_SWITCHED_OFF: Mapping[str, Mapping[str, Any]] = {
+    "enable_thinking": {"chat_template_kwargs": {"enable_thinking": False}},
+    "thinking_budget": {"thinking": {"type": "disabled"}},
+    "thinking_token_budget": {"thinking_token_budget": 0},
+}
+_WORD = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")  # noqa: RUF001 - the apostrophe that typesetters use
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+def members_for(knob: str, effort: Effort, *, is_ours: bool = False) -> Mapping[str, Any]:
+    """The members of a request that ask for an effort, by `models[].reasoning`; empty where the knob knows no such one.
+
+    Not every model with efforts takes `none`, and one that does not refuses the request: those that are not ours are
+    asked for `low` instead, which all know.
+    """
+    if effort == "unchanged":
+        return {}
+    if knob == "reasoning_effort":
+        return {"reasoning_effort": "low" if effort == "none" and not is_ours else effort}
+    return _SWITCHED_OFF.get(knob, {}) if effort == "none" else {}
+
+
+def lower(edited: dict[str, Any], route: RouteName, members: Mapping[str, Any]) -> bool:
+    """Let a request ask for less thought if its client leaves that open; False if there was nothing to change."""
+    template: Any = edited.get("chat_template_kwargs")
+    kept: Mapping[str, Any] = template if isinstance(template, dict) else {}
+    decided = {name for given in (edited, kept) for name, value in given.items() if value is not None}
+    if not members or decided & ASKED_FOR:
+        return False
+    if route == "responses" and "reasoning_effort" in members:
+        edited["reasoning"] = {"effort": members["reasoning_effort"]}
+    elif route == "chat":
+        edited.update(members)
+        if "chat_template_kwargs" in members:
+            edited["chat_template_kwargs"] = {**kept, **members["chat_template_kwargs"]}
+    else:
+        return False
+    return True
+
+
+def is_foreseen(question: str, recalled: Recalled) -> bool:
+    """Whether notes can be trusted to hold the answer: the question was expected, or they know every name and number
+    that sets it apart."""
+    telling = _telling(question)
+    return (bool(telling) and telling <= recalled.words) or recalled.guesses.agreement(question) >= FORESEEN
+
+
+def _telling(question: str) -> set[str]:
+    """Names and numbers, without case; a capital at the beginning of a sentence makes no name."""
+    found: set[str] = set()
+    for sentence in _SENTENCE.split(question):
+        words = _WORD.findall(sentence)
+        found.update(word.casefold() for word in words[1:] if word[0].isupper())
+        found.update(word for word in words if word[0].isdigit())
+    return found

@@ -1,0 +1,290 @@
+"""`/v1/contexts`: a tenant's own contexts, registered, shown, slept on and forgotten."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import msgspec
+
+from predawn.plugins import RegisterRoute, RequestError
+from predawn.plugins.sleep.contexts import SLEEPABLE, Anticipated, Context, Notes, SleepOptions
+from predawn.plugins.sleep.shelf import Came, ContextLimit, Shelf
+from predawn.plugins.sleep.wishes import Limits, read_draft, read_options
+from predawn.proxy.problems import unknown
+from predawn.proxy.store_errors import StoreError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from predawn.plugins.sleep.index import Index
+    from predawn.proxy.clock import Clock
+    from predawn.proxy.http_server import Request
+
+OpenShelf: TypeAlias = "Callable[[], Awaitable[Shelf]]"
+log = logging.getLogger("predawn.sleep")
+MAX_LIMIT = 100
+SOURCES = ("registered", "discovered")
+ENVELOPE_BYTES = 1 << 20
+"""What a body may have beside its content: escapes, indentation, options."""
+
+
+class Sleeper(Protocol):
+    """What clients set in motion."""
+
+    async def came(self, context: Context, came: Came) -> None:
+        """A context was registered, or has a new version, or was registered again as it is."""
+        ...
+
+    async def asked(self, context: Context, options: SleepOptions) -> None:
+        """A client wants this context to be slept on now. `options` go before its own. Called in a sleepable state."""
+        ...
+
+    async def purge(self, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
+        """A context was forgotten: cancel these jobs and purge the job store of them. Raises `StoreError`."""
+        ...
+
+
+class Endpoints:
+    """Registers, shows and forgets contexts. The members without a default are set when the server starts."""
+
+    def __init__(self, limits: Limits, namespace: str = "") -> None:
+        self._limits = limits
+        self._namespace = namespace
+        self.open_shelf: OpenShelf | None = None
+        self.index: Index | None = None
+        self.sleeper: Sleeper | None = None
+        self.clock: Clock | None = None
+        self.models: frozenset[str] | None = None
+        """The aliases there are; `None` where any name is taken."""
+
+    def register(self, register: RegisterRoute) -> None:
+        """Add the endpoints."""
+        register("POST", "/v1/contexts", self.create)
+        register("GET", "/v1/contexts", self.many)
+        register("GET", "/v1/contexts/{id}", self.one)
+        register("DELETE", "/v1/contexts/{id}", self.forget)
+        register("POST", "/v1/contexts/{id}/sleep", self.sleep)
+        register("GET", "/v1/contexts/{id}/notes", self.notes)
+
+    async def create(self, request: Request) -> web.Response:
+        """201 for a new context, 200 for one that was there: with a new version, or as it is."""
+        shelf, sleeper = await self._ready()
+        body = await self._body(request)
+        now = self.clock.now() if self.clock is not None else 0.0
+        identity = request["identity"]
+        draft = read_draft(body, identity, self._namespace, self._limits, now)
+        if draft.model and self.models is not None and draft.model not in self.models:
+            message = f"{unknown('model', draft.model, self.models)}."
+            raise RequestError(404, message, code="model_not_found", param="model")
+        try:
+            context, came = await shelf.put(identity.tenant, draft, most=self._limits.max_contexts)
+            await self._refresh()
+            await sleeper.came(context, came)
+            shown = await self._detail(shelf, context)
+        except ContextLimit as exc:
+            message = f"There are {exc.most} contexts already (max_contexts); delete one, or let it expire by ttl_s."
+            raise RequestError(400, message, code="context_limit") from exc
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        return _json({**shown, "came": came}, 201 if came == "created" else 200)
+
+    async def many(self, request: Request) -> web.Response:
+        shelf, _ = await self._ready()
+        tenant: str = request["identity"].tenant
+        limit = _limit(request.query.get("limit", "20"))
+        source: Any = request.query.get("source")
+        if source is not None and source not in SOURCES:
+            raise RequestError(400, f"source must be one of {', '.join(SOURCES)}.", param="source")
+        before: tuple[float, str] | None = None
+        try:
+            if ident := request.query.get("before"):
+                last = await self._find(shelf, tenant, ident)
+                before = (last.created_at, last.id)
+            found = await shelf.page(tenant, limit=limit + 1, before=before, source=source)
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        shown = found[:limit]
+        return _json(
+            {
+                "object": "list",
+                "data": [_summary(context) for context in shown],
+                "first_id": shown[0].id if shown else None,
+                "last_id": shown[-1].id if shown else None,
+                "has_more": len(found) > limit,
+            }
+        )
+
+    async def one(self, request: Request) -> web.Response:
+        shelf, _ = await self._ready()
+        try:
+            context = await self._find(shelf, request["identity"].tenant, request.match_info["id"])
+            return _json(await self._detail(shelf, context))
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+
+    async def notes(self, request: Request) -> web.Response:
+        """What was written about a context, rejected notes included, and the questions that are expected."""
+        shelf, _ = await self._ready()
+        try:
+            context = await self._find(shelf, request["identity"].tenant, request.match_info["id"])
+            notes = await shelf.notes(context.tenant, context.id)
+            expected = await shelf.anticipated(context.tenant, context.id)
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        shown = {"notes": [_note(one) for one in notes], "anticipated": [_question(one) for one in expected]}
+        return _json({"object": "context.notes", "id": context.id, "version": context.version, **shown})
+
+    async def forget(self, request: Request) -> web.Response:
+        """Delete a context and all that came of it, in the job store, too."""
+        shelf, sleeper = await self._ready()
+        tenant: str = request["identity"].tenant
+        ident = request.match_info["id"]
+        try:
+            if not await forget(shelf, sleeper, tenant, ident):
+                raise _not_found(ident)
+            await self._refresh()
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        return _json({"id": ident, "object": "context.deleted", "deleted": True})
+
+    async def sleep(self, request: Request) -> web.Response:
+        """202: the context is slept on as soon as nobody waits, or somebody was quicker and it is being slept on."""
+        shelf, sleeper = await self._ready()
+        options = read_options(await self._body(request))
+        tenant: str = request["identity"].tenant
+        try:
+            context = await self._find(shelf, tenant, request.match_info["id"])
+            if context.state in SLEEPABLE:
+                await sleeper.asked(context, options)
+                context = await self._find(shelf, tenant, context.id)
+            return _json(await self._detail(shelf, context), 202)
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+
+    async def _ready(self) -> tuple[Shelf, Sleeper]:
+        if self.open_shelf is None or self.sleeper is None:
+            raise RequestError(503, "The server is starting.", type="server_error", code="not_ready")
+        try:
+            return await self.open_shelf(), self.sleeper
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+
+    async def _body(self, request: Request) -> bytes:
+        from predawn.proxy.service import read_request
+
+        return await read_request(request, (self._limits.max_bytes + ENVELOPE_BYTES) / (1 << 20))
+
+    async def _refresh(self) -> None:
+        """Let this server know at once; the others learn of it within a second."""
+        if self.index is not None:
+            await self.index.refresh()
+
+    async def _find(self, shelf: Shelf, tenant: str, ident: str) -> Context:
+        """A context of this tenant; raises `RequestError` 404 for any other."""
+        context = await shelf.get(tenant, ident)
+        now = self.clock.now() if self.clock is not None else 0.0
+        is_over = context is not None and context.expires_at is not None and context.expires_at <= now
+        if context is None or context.tenant != tenant or is_over:
+            raise _not_found(ident)
+        return context
+
+    async def _detail(self, shelf: Shelf, context: Context) -> dict[str, Any]:
+        notes = await shelf.notes(context.tenant, context.id)
+        decision = await shelf.decision(context.tenant, context.id)
+        parts = context.parts
+        return {
+            **_summary(context),
+            "messages": sum(not part.live for part in parts),
+            "live_messages": sum(part.live for part in parts),
+            "base_version": context.base_version,
+            "progress": {**asdict(context.progress), "decision": decision},
+            "notes": [{name: value for name, value in _note(one).items() if name != "text"} for one in notes],
+        }
+
+
+async def forget(shelf: Shelf, sleeper: Sleeper, tenant: str, context_id: str) -> bool:
+    """Forget a context and purge the job store of it; False if there is none. Raises `StoreError`.
+
+    If the job store cannot be reached, the context is gone all the same, and `clear_up` purges its jobs later.
+    """
+    job_ids = await shelf.forget(tenant, context_id)
+    if job_ids is None:
+        return False
+    await _purge(shelf, sleeper, tenant, context_id, job_ids)
+    return True
+
+
+async def clear_up(shelf: Shelf, sleeper: Sleeper, *, keep_uses_s: float = 90 * 86_400.0) -> int:
+    """Maintenance, every minute or so on any machine: forget what has expired, finish what a crash left half done.
+
+    Returns how many contexts expired. Raises `StoreError`.
+    """
+    expired = await shelf.expired()
+    for tenant, context_id in expired:
+        await forget(shelf, sleeper, tenant, context_id)
+    for grave in await shelf.unpurged():
+        await _purge(shelf, sleeper, grave.tenant, grave.context_id, grave.job_ids)
+    await shelf.clear(keep_uses_s=keep_uses_s)
+    return len(expired)
+
+
+async def _purge(shelf: Shelf, sleeper: Sleeper, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
+    try:
+        await sleeper.purge(tenant, context_id, job_ids)
+    except StoreError as exc:
+        log.warning("jobs of a forgotten context are still to be purged: %s", exc)
+    else:
+        await shelf.purged(tenant, context_id, job_ids)
+
+
+def _summary(context: Context) -> dict[str, Any]:
+    options = {name: value for name, value in asdict(context.options).items() if value is not None}
+    return {
+        "object": "context",
+        "id": context.id,
+        "version": context.version,
+        "source": context.source,
+        "state": context.state,
+        "model": context.model or None,
+        "tokens": context.tokens,
+        "uses": context.uses,
+        "created_at": context.created_at,
+        "changed_at": context.changed_at,
+        "last_used_at": context.last_used_at,
+        "expires_at": context.expires_at,
+        "sleep": options,
+    }
+
+
+def _note(notes: Notes) -> dict[str, Any]:
+    return {name: value for name, value in asdict(notes).items() if name != "context_id"}
+
+
+def _question(one: Anticipated) -> dict[str, Any]:
+    kept = ("id", "version", "question", "answer", "verified", "model", "made_at", "sleep_tokens")
+    return {name: getattr(one, name) for name in kept}
+
+
+def _limit(text: str) -> int:
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise RequestError(400, f"limit must be a number from 1 to {MAX_LIMIT}.", param="limit")
+    return limit
+
+
+def _not_found(ident: str) -> RequestError:
+    return RequestError(404, f"There is no context {ident[:128]!r}.", code="context_not_found", param="id")
+
+
+def _unavailable(exc: Exception) -> RequestError:
+    log.warning("contexts cannot be read or written: %s", exc)
+    return RequestError(503, "The store cannot be used now.", type="server_error", code="store_unavailable")
+
+
+def _json(data: dict[str, Any], status: int = 200) -> web.Response:
+    from aiohttp import web
+
+    return web.Response(status=status, body=msgspec.json.encode(data), content_type="application/json")

@@ -1,0 +1,99 @@
+"""Processes on one store hear of each other's requests."""
+
+import pytest
+
+from predawn.plugins.sleep.activity import Activity
+from predawn.plugins.sleep.gate import Gate, GateRules
+
+
+class Process:
+    """One process's gate and what it tells the others."""
+
+    def __init__(self, store, clock):
+        self.gate = Gate(GateRules(idle_s=5), clock)
+        self.activity = Activity(store, self.gate)
+
+    def begins(self, place="up"):
+        self.gate.began(place)
+        self.activity.came(place)
+
+
+@pytest.fixture
+async def two(store, clock):
+    processes = [Process(store, clock) for _ in range(2)]
+    for process in processes:
+        await process.activity.look()
+    return processes
+
+
+async def test_a_request_closes_the_gates_of_other_processes_and_ends_their_calls(two):
+    here, there = two
+    ended = []
+    there.gate.enter("up", lambda: ended.append("call"))
+    here.begins()
+    await here.activity.look()
+    await there.activity.look()
+
+    assert ended == ["call"]
+    assert there.gate.closed("up").why == "quiet"
+    assert there.gate.closed("elsewhere") is None
+
+
+async def test_a_request_that_was_over_between_two_looks_is_heard_of(two):
+    here, there = two
+    here.begins()
+    here.gate.ended("up")
+    await here.activity.look()
+    await there.activity.look()
+
+    assert there.gate.closed("up") is not None
+
+
+async def test_a_request_that_lasts_keeps_the_gates_closed(two, clock):
+    here, there = two
+    here.begins()
+    for _ in range(5):
+        await clock.advance(4)
+        await here.activity.look()
+        await there.activity.look()
+
+    assert there.gate.closed("up") is not None
+    here.gate.ended("up")
+    await here.activity.look()
+    await there.activity.look()
+    await clock.advance(6)
+    assert there.gate.closed("up") is None
+
+
+async def test_nobody_hears_himself(two, clock):
+    here, _ = two
+    here.begins()
+    await here.activity.look()
+    here.gate.ended("up")
+    await clock.advance(6)
+    await here.activity.look()
+
+    assert here.gate.closed("up") is None
+
+
+async def test_what_happened_before_a_start_is_not_news(two, store, clock):
+    two[0].begins()
+    await two[0].activity.look()
+    late = Process(store, clock)
+    await late.activity.look()
+
+    assert late.gate.closed("up") is None
+
+
+async def test_both_hear_each_other(two, clock):
+    here, there = two
+    for process in two:
+        process.begins()
+    await here.activity.look()
+    await there.activity.look()
+    for process in two:
+        process.gate.ended("up")
+    await clock.advance(6)
+    await here.activity.look()
+
+    assert here.gate.closed("up").why == "quiet"
