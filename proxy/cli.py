@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from predawn.proxy.commands import check, contexts, demo, exchanges, kernels, keys, plugins, serve, upstream, worker
 
+PIPE_CLOSED = 141
+"""What a shell makes of SIGPIPE."""
 COMMANDS = (serve, worker, demo, check, plugins, keys, exchanges, contexts, upstream, kernels)
 
 
@@ -28,7 +31,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = parser().parse_args(arguments)
-    status: int = options.run(options)
+    try:
+        status: int = options.run(options)
+        print(end="", flush=True)
+    except BrokenPipeError:  # nobody reads on, as after `| head`; what is still held back must go somewhere at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     return status
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("predawn.conversation")
 CLIENT_CLOSED = 499
 """Status on the record of an exchange whose client went away; nobody receives it."""
+BROKEN_OFF = frozenset({"truncated", "timeout_idle", "crashed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Conversation:
                 self._tools.metrics.upstream_error(exc.upstream, exc.reason)
                 for call in exchange.ledger.calls[-1:]:
                     call.outcome = exc.reason
-            outcome: Outcome = "truncated" if exc.reason in ("truncated", "timeout_idle") else "upstream_error"
+            outcome: Outcome = "truncated" if exc.reason in BROKEN_OFF else "upstream_error"
             return self._refuse(from_upstream(exc, retried=exc.retried), outcome)
         except EventTooLargeError as exc:
             error = UpstreamError(exchange.upstream, "protocol", str(exc), sent_nothing=False)

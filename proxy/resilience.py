@@ -133,8 +133,13 @@ class Sender:
         tries = 0
         tried: _Try | None = None
         tiers = self.tiers if exchange.call_purpose != "sleep" else self.tiers[:1]
+        crashed: set[str] = set()
         for number, tier in enumerate(tiers):
-            targets = [t for t in tier.targets if exchange.route in t.station.upstream.routes]
+            targets = [
+                target
+                for target in tier.targets
+                if exchange.route in target.station.upstream.routes and target.station.settings.name not in crashed
+            ]
             if not targets:
                 continue
             if tried is not None:
@@ -142,6 +147,8 @@ class Sender:
                 exchange.decide("predawn", "fallback", alias=tier.alias, tier=number)
             tried, used = await self._try_tier(exchange, tier, targets, tried)
             tries += used
+            if isinstance(tried.result, UpstreamError) and tried.result.reason == "crashed":
+                crashed.add(tried.result.upstream)
             if not _worth_a_fallback(tried.result):
                 break
         if tried is None:
@@ -245,7 +252,7 @@ def _choose(targets: list[Target], failed: set[int]) -> Target | None:
 
 
 def _retryable(result: Reply | UpstreamError) -> bool:
-    """True if the same upstream may answer next time: what timed out or spoke nonsense is left to a fallback."""
+    """True if the same upstream may answer next time; one that timed out, crashed or spoke nonsense may not."""
     if isinstance(result, UpstreamError):
         return result.sent_nothing and result.reason in ("connect", "truncated")
     return result.status in RETRYABLE or result.status >= 500

@@ -146,6 +146,12 @@ class EngineSettings(Part):
     prefill_chunk: int = Field(
         default=256, ge=16, multiple_of=16, description="Prompt tokens computed between two steps of the others."
     )
+    hang_s: float = Field(
+        default=30,
+        gt=0,
+        description="An engine that gives no sign of life for so long is killed and started again; longer than any one "
+        "step takes.",
+    )
     lookup: bool = Field(
         default=False, description="Draft from n-grams seen before where a request does not say (`lookup`)."
     )

@@ -1,4 +1,4 @@
-"""The engine as the proxy sees it: a process that answers, is watched, and is started again when it dies.
+"""The engine as the proxy sees it: a process that answers, is watched, and is started again when it dies or hangs.
 
 Nothing here imports torch. The engine's process is told of everything through its standard input and ends with it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from predawn.kernels.engine.asks import Kind
+from predawn.kernels.engine.environment import environment
 from predawn.kernels.engine.protocol import (
     Ask,
     Began,
@@ -27,10 +29,13 @@ from predawn.kernels.engine.protocol import (
     Loading,
     News,
     Open,
+    Order,
     Piece,
+    Ping,
     Ready,
     Refused,
     Stats,
+    Taken,
     frame,
     news,
 )
@@ -47,6 +52,10 @@ FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0
 """An engine that has run this long is not one that dies as soon as it starts."""
+HANG_S: Final = 30.0
+BEATS: Final = 4
+"""Silent pings in a row that make a hang. Counting them forgives a proxy that was itself stopped for a while: it comes
+back to one late ping, where a look at the clock would find the engine silent for all that time."""
 
 Condition: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
@@ -54,7 +63,11 @@ Said: TypeAlias = Began | Piece | Ended
 
 
 class EngineError(Exception):
-    """The engine cannot be started, or was lost while it answered."""
+    """The engine cannot be started, or was lost. `taken`: it had taken the request up, which may be what ended it."""
+
+    def __init__(self, message: str, *, taken: bool = False) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class RefusedError(Exception):
@@ -78,6 +91,8 @@ class Answer:
         self._said: deque[Said] = deque()
         self._error: EngineError | RefusedError | None = None
         self._wake: asyncio.Future[None] | None = None
+        self.is_taken = False
+        """True once the engine has begun to look at the request."""
         self.is_over = False
         """True once nothing more will be said."""
 
@@ -126,8 +141,11 @@ class _Life:
     process: asyncio.subprocess.Process
     answers: dict[int, Answer] = field(default_factory=dict[int, Answer])
     last_words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS))
+    was_heard: bool = False
+    """Since the last ping."""
+    hung: bool = False
 
-    def tell(self, *orders: Open | Ask | Cancel) -> None:
+    def tell(self, *orders: Order) -> None:
         """Send orders; a process that is gone gets none."""
         assert self.process.stdin is not None
         if not self.process.stdin.is_closing():
@@ -137,6 +155,7 @@ class _Life:
 class EngineClient:
     """Starts the engine's process, hands requests to it, and starts it again with growing pauses when it dies.
 
+    Once it is ready, a process that gives no sign of life for `hang_s` is killed; one step must not take that long.
     `spawn` makes tasks and `sleep` passes time, so that whoever uses the client decides how. `heard` is told `Stats`,
     `Ready`, and None when the engine is lost.
     """
@@ -147,6 +166,7 @@ class EngineClient:
         *,
         name: str,
         spawn: Spawn,
+        hang_s: float = HANG_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         heard: Callable[[Stats | Ready | None], None] = lambda _: None,
         now: Callable[[], float] = time.monotonic,
@@ -156,6 +176,7 @@ class EngineClient:
         self.condition: Condition = "stopped"
         self._order = order
         self._spawn = spawn
+        self._hang_s = hang_s
         self._sleep = sleep
         self._heard = heard
         self._now = now
@@ -257,10 +278,11 @@ class EngineClient:
         pipe = asyncio.subprocess.PIPE
         # a session of its own: a terminal's Ctrl-C is for the proxy, which drains first
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            *self._command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, env=environment(os.environ)
         )
         life = self._life = _Life(process)
         errors = self._spawn(self._log_errors(life), f"engine-{self.name}-errors")
+        watch = self._spawn(self._watch(life), f"engine-{self.name}-watch")
         try:
             life.tell(self._order)
             if (reason := await self._listen(life, opened)) is not None:
@@ -268,8 +290,11 @@ class EngineClient:
             self._over(life)  # its requests learn of it before anything else is waited for
             status = await process.wait()
             await asyncio.wait([errors], timeout=GRACE_S)
+            if life.hung:
+                return f"its process gave no sign of life for {self._hang_s:g} s (`engine.hang_s`) and was killed"
             return _why_it_ended(status, life.last_words)
         finally:
+            watch.cancel()
             self._over(life)
             await _bury(process)
             errors.cancel()
@@ -283,13 +308,27 @@ class EngineClient:
         answers = tuple(life.answers.values())
         life.answers.clear()
         for answer in answers:
-            answer.fail(EngineError("the engine's process ended"))
+            answer.fail(EngineError("the engine's process ended", taken=answer.is_taken))
+
+    async def _watch(self, life: _Life) -> None:
+        """Kill the process if it hangs. Not while it loads, which takes as long as the disk takes."""
+        await self._turned.wait()
+        silent = 0
+        while silent < BEATS:
+            life.was_heard = False
+            life.tell(Ping())
+            await self._sleep(self._hang_s / BEATS)
+            silent = 0 if life.was_heard else silent + 1
+        life.hung = True
+        self._over(life)  # now: a process that waits for a broken disk or driver may take its time to die
+        life.process.kill()
 
     async def _listen(self, life: _Life, opened: asyncio.Future[Ready]) -> str | None:
         """Hear what it says until it says no more; why it is to be ended, if it lives on."""
         assert life.process.stdout is not None
         frames = Frames()
         while data := await life.process.stdout.read(READ_BYTES):
+            life.was_heard = True
             try:
                 for said in news(frames.feed(data)):
                     if isinstance(said, Failed):
@@ -300,7 +339,7 @@ class EngineClient:
         return None
 
     def _hear(self, said: News, life: _Life, opened: asyncio.Future[Ready]) -> None:
-        if isinstance(said, Piece | Began | Ended | Refused):
+        if isinstance(said, Taken | Piece | Began | Ended | Refused):
             _deliver(life, said)
         elif isinstance(said, Loading):
             log.info("engine %s: %s", self.name, said.text)
@@ -344,10 +383,13 @@ async def _bury(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _deliver(life: _Life, said: Piece | Began | Ended | Refused) -> None:
+def _deliver(life: _Life, said: Taken | Piece | Began | Ended | Refused) -> None:
     answer = life.answers.get(said.id)
     if answer is None:
         return  # cancelled while it was on its way
+    if isinstance(said, Taken):
+        answer.is_taken = True
+        return
     if isinstance(said, Refused):
         del life.answers[said.id]
         answer.fail(RefusedError(said))

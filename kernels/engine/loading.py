@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from predawn.kernels.engine.config import ModelConfig
     from predawn.kernels.engine.engine import Engine
     from predawn.kernels.engine.model import Model
+    from predawn.kernels.engine.weights import Progress
 
 BUNDLED: Final = "predawn-tiny"
 INSTALL: Final = "pip install 'predawn[kernels]'"
@@ -30,6 +32,7 @@ MOST_KV_BYTES: Final = 512 << 20
 """Memory for keys and values where nothing else was asked for."""
 REQUEST_OVERHEAD: Final = 1 << 20
 """Bytes of a request that may be something else than its prompt: schemas, members nobody reads."""
+TELL_EVERY_S: Final = 5.0
 JSON_GROWTH: Final = 6
 """A character may be written as `\\u0000`."""
 
@@ -44,7 +47,7 @@ def load_engine(order: Open, tell: Tell) -> tuple[Desk, Ready]:
         path = Path(order.path).expanduser() if order.path is not None else bundled()
         name = BUNDLED if order.path is None else path.stem
         tell(f"loading {name} from {path}")
-        desk, ready = _load(order, path, name)
+        desk, ready = _load(order, path, name, Reading(name, tell))
     except ModuleNotFoundError as exc:
         raise LoadError(f"{exc.name} is not installed: {INSTALL}") from exc
     except (CheckpointError, OSError, ValueError, RuntimeError, MemoryError) as exc:
@@ -60,7 +63,24 @@ def bundled() -> Path:
     return folder
 
 
-def _load(order: Open, path: Path, name: str) -> tuple[Desk, Ready]:
+class Reading:
+    """Tells now and then how far the weights of a large model have been read."""
+
+    def __init__(self, name: str, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._tell = tell
+        self._clock = clock
+        self._told_at = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many bytes have been read."""
+        now = self._clock()
+        if now - self._told_at >= TELL_EVERY_S and done < total:
+            self._told_at = now
+            self._tell(f"loading {self._name}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+
+
+def _load(order: Open, path: Path, name: str, progress: Progress) -> tuple[Desk, Ready]:
     from predawn.kernels.engine import checkpoint
     from predawn.kernels.engine.chat import TemplateError
     from predawn.kernels.engine.engine import Engine
@@ -69,7 +89,7 @@ def _load(order: Open, path: Path, name: str) -> tuple[Desk, Ready]:
     device = _device(order.device)
     if order.most_width > 1 and device != "cpu":
         raise ValueError("width is an experiment for CPUs: the fused kernel lets nobody in between its passes")
-    loaded = checkpoint.load(path, dtype=_dtype(order.dtype), device=device)
+    loaded = checkpoint.load(path, dtype=_dtype(order.dtype), device=device, progress=progress)
     config = replace(loaded.config, max_positions=_context(order, loaded.config))
     model = Model(config, loaded.weights, device)
     tokenizer = loaded.tokenizer

@@ -31,7 +31,9 @@ class PrefixCache:
 
         The chunk that ends the prompt has none: it must be computed, for the logits.
         """
-        running = blake2b(f"{repeat}/{salt}/".encode(), digest_size=16)
+        name = salt.encode()
+        # with its length: a salt must not pass for a shorter one that is followed by tokens
+        running = blake2b(b"%d/%d/%b" % (repeat, len(name), name), digest_size=16)
         found = []
         for end in range(self._chunk, len(prompt), self._chunk):
             running.update(array("I", prompt[end - self._chunk : end]).tobytes())

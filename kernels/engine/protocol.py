@@ -1,8 +1,8 @@
 """What the proxy and the engine's process say to each other: length-prefixed msgpack, orders one way, news the other.
 
 The first order is `Open`; the worker then tells what it is `Loading`, and at last that it is `Ready` or has `Failed`.
-After `Ready` come requests. A request is answered by `Refused`, or by `Began`, its `Piece`s, and `Ended`; a cancelled
-one by nothing more.
+After `Ready` come requests. A request is `Taken` up, then answered by `Refused`, or by `Began`, its `Piece`s, and
+`Ended`; a cancelled one by nothing more. A `Ping` is answered by a `Pong` between two steps.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ class Cancel(Struct, tag="cancel", array_like=True, frozen=True):
     id: int
 
 
+class Ping(Struct, tag="ping", array_like=True, frozen=True):
+    """Give a sign of life."""
+
+
+class Pong(Struct, tag="pong", array_like=True, frozen=True):
+    """A sign of life: orders are read, and no step is stuck."""
+
+
 class Loading(Struct, tag="loading", array_like=True, frozen=True):
     """What the worker is doing before it is ready, for the log."""
 
@@ -83,6 +91,12 @@ class Failed(Struct, tag="failed", array_like=True, frozen=True):
     """The model cannot be loaded, for a reason that another start does not change."""
 
     message: str
+
+
+class Taken(Struct, tag="taken", array_like=True, frozen=True):
+    """The request is looked at from now on: should the process end, it may be the reason."""
+
+    id: int
 
 
 class Refused(Struct, tag="refused", kw_only=True, array_like=True, frozen=True):
@@ -152,8 +166,8 @@ class Stats(Struct, tag="stats", kw_only=True, array_like=True, frozen=True):
     lookup_accepted: int
 
 
-Order: TypeAlias = Open | Ask | Cancel
-News: TypeAlias = Loading | Ready | Failed | Refused | Began | Piece | Ended | Stats
+Order: TypeAlias = Open | Ask | Cancel | Ping
+News: TypeAlias = Loading | Ready | Failed | Taken | Refused | Began | Piece | Ended | Stats | Pong
 
 _encode = msgspec.msgpack.Encoder().encode
 _order = msgspec.msgpack.Decoder(Order).decode

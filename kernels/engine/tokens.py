@@ -111,10 +111,6 @@ class Tokenizer:
             text = more
         return text + BREAK if text.endswith(self._starts) else text
 
-    def control_id(self, text: str) -> int | None:
-        """The control token that is spelt so."""
-        return self._of_text.get(text)
-
     def token_bytes(self, token: int) -> bytes:
         """What a token stands for, control tokens included; nothing for ids without a token."""
         return self._bytes[token] if 0 <= token < len(self._bytes) else b""

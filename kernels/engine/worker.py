@@ -28,9 +28,12 @@ from predawn.kernels.engine.protocol import (
     News,
     Open,
     Order,
+    Ping,
+    Pong,
     Ready,
     Refused,
     Stats,
+    Taken,
     frame,
     orders,
 )
@@ -43,7 +46,7 @@ NICENESS = 5
 
 Tell: TypeAlias = Callable[[str], None]
 Load: TypeAlias = Callable[[Open, Tell], tuple[Desk, Ready]]
-Prepared: TypeAlias = tuple[Session, list[Call]] | Refused | Cancel
+Prepared: TypeAlias = tuple[Session, list[Call]] | Refused | Cancel | Ping
 
 
 class LoadError(Exception):
@@ -51,18 +54,20 @@ class LoadError(Exception):
 
 
 class Mouth:
-    """The way to the proxy. What the process itself prints goes to standard error."""
+    """The way to the proxy, for any thread. What the process itself prints goes to standard error."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
+        self._turn = threading.Lock()
 
     def say(self, *news: News) -> None:
         """Send news at once; end the process if nobody listens."""
         if not news:
             return
         try:
-            self._out.write(frame(*news))
-            self._out.flush()
+            with self._turn:
+                self._out.write(frame(*news))
+                self._out.flush()
         except BrokenPipeError:
             os._exit(0)
 
@@ -70,9 +75,10 @@ class Mouth:
 class Ear(threading.Thread):
     """Reads orders, and prepares requests once there is a desk. Its end is the process's end."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, mouth: Mouth) -> None:
         super().__init__(name="orders", daemon=True)
         self._descriptor = descriptor
+        self._mouth = mouth
         self.first: queue.SimpleQueue[Open] = queue.SimpleQueue()
         self.prepared: queue.SimpleQueue[Prepared] = queue.SimpleQueue()
         self.desk: Desk | None = None
@@ -98,6 +104,7 @@ class Ear(threading.Thread):
             self.first.put(order)
         elif isinstance(order, Ask):
             assert self.desk is not None
+            self._mouth.say(Taken(order.id))
             self.prepared.put(self.desk.prepare(order))
         else:
             self.prepared.put(order)
@@ -139,6 +146,8 @@ def take(desk: Desk, item: Prepared) -> list[News]:
     """Act on what has come in."""
     if isinstance(item, Refused):
         return [item]
+    if isinstance(item, Ping):
+        return [Pong()]
     if isinstance(item, Cancel):
         desk.cancel(item.id)
         return []
@@ -158,7 +167,7 @@ def run(load: Load) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     mouth = Mouth(_claimed_output())
-    ear = Ear(0)
+    ear = Ear(0, mouth)
     ear.start()
     order = ear.first.get()
     try:

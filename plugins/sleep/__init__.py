@@ -60,11 +60,15 @@ class SleepPlugin(Plugin[SleepSettings]):
 
     @hookimpl
     async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:
-        """Answer from what was worked out asleep where `serve: exact` allows it."""
-        answer = self.running.awake.answer_for(exchange) if self.running is not None else None
-        if answer is None:
+        """Answer from what was worked out asleep where `serve: exact` allows it; ask without notes where they harm."""
+        if self.running is None:
             return await call_next(exchange)
-        return reply_of(answer, exchange.model, exchange.arrived_at)
+        awake = self.running.awake
+        answer = awake.answer_for(exchange)
+        if answer is not None:
+            return reply_of(exchange, answer)
+        reply = await call_next(exchange)
+        return await call_next(exchange) if awake.undo(exchange, reply.status) else reply
 
     @hookimpl
     def chunk_filter(self, exchange: Exchange) -> ChunkFilter | None:
@@ -73,7 +77,7 @@ class SleepPlugin(Plugin[SleepSettings]):
     @hookimpl
     async def on_done(self, exchange: Exchange) -> None:
         if self.running is not None and exchange.call_purpose == "serve":
-            await self.running.awake.on_done(exchange)
+            await self.running.lessons.on_done(exchange)
 
     async def regret(self, tenant: str, exchange_id: str) -> int:
         """The answer of an exchange was wrong: note it with what went into it. Returns how many uses that spoils.

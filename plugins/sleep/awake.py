@@ -1,12 +1,10 @@
-"""What happens to requests: matched to the context that they begin with, given its notes, and learnt from when over."""
+"""What happens to requests: matched to the context that they begin with, and given its notes."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from predawn.plugins.sleep import injection
@@ -14,33 +12,29 @@ from predawn.plugins.sleep.contexts import Message
 from predawn.plugins.sleep.control import Wish, read_wish
 from predawn.plugins.sleep.conversation import ROUTES, Conversation
 from predawn.plugins.sleep.effort import is_foreseen, lower
-from predawn.plugins.sleep.predictability import PREDICTABILITY, is_covered
+from predawn.plugins.sleep.predictability import is_covered
 from predawn.plugins.sleep.serving import may_be_served
-from predawn.plugins.sleep.shelf import ContextLimit
-from predawn.plugins.sleep.triggers import Key, ended_in_tool_calls, nears_window
-from predawn.plugins.sleep.uses import Answered, Injected
+from predawn.plugins.sleep.triggers import ended_in_tool_calls
+from predawn.plugins.sleep.undoing import REFUSALS, Change
+from predawn.plugins.sleep.uses import Injected
+from predawn.proxy.accounting import BYTES_PER_TOKEN
 from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
     from predawn.plugins import Chunk, Exchange
     from predawn.plugins.sleep.activity import Activity
     from predawn.plugins.sleep.contexts import Anticipated, Notes
-    from predawn.plugins.sleep.discovery import Discovery
     from predawn.plugins.sleep.index import Index, Match
     from predawn.plugins.sleep.meters import SleepMeters
     from predawn.plugins.sleep.night import Night
     from predawn.plugins.sleep.places import Places
+    from predawn.plugins.sleep.prompts import Style
     from predawn.plugins.sleep.recall import Recall, Recalled
     from predawn.plugins.sleep.settings import SleepSettings
-    from predawn.plugins.sleep.shelf import Shelf
-    from predawn.plugins.sleep.triggers import Trigger
-    from predawn.plugins.sleep.uses import Books
     from predawn.proxy.clock import Clock
 
 log = logging.getLogger("predawn.sleep")
 STATE = "sleep.seen"
-PROLONG_EVERY_S = 3600.0
-MOST_PROLONGED = 10_000
 
 
 @dataclass(slots=True)
@@ -54,6 +48,7 @@ class Seen:
     question: str = ""
     recalled: Recalled | None = None
     injected: Injected | None = None
+    change: Change | None = None
     calls_tools: bool = False
 
 
@@ -63,17 +58,12 @@ class Awake:
 
     settings: SleepSettings
     places: Places
-    shelf: Shelf
     index: Index
     recall: Recall
-    discovery: Discovery
     night: Night
     activity: Activity
-    books: Books
     meters: SleepMeters
     clock: Clock
-    prolonged: OrderedDict[Key, float] = field(default_factory=OrderedDict[Key, float])
-    """When discovered contexts were last let live on."""
 
     async def on_request(self, exchange: Exchange) -> None:
         """Send sleep away from the upstream, and put in what is known. Raises `RequestError` for senseless wishes."""
@@ -161,16 +151,20 @@ class Awake:
         conversation, match = seen.conversation, seen.match
         assert conversation is not None
         assert match is not None
-        style = self.style_of(exchange.model)
+        if self._is_full(exchange, notes):
+            exchange.decide("sleep", "left out", context=match.context_id, notes=notes.id, why="window")
+            return
+        style: Style = "terse" if notes.provenance.get("style") == "terse" else "full"
         text = notes.text[: self.settings.max_notes_chars]
         is_hinted = answer is not None and style == "full" and not match.stale
         if answer is not None and is_hinted:
             text = injection.with_hint(text, answer.question, answer.answer, self.settings.max_notes_chars)
-        messages = injection.noted(conversation.messages, match, style, notes.id, text)
-        if messages is None:
+        put = injection.noted(conversation.messages, match, style, notes.id, text)
+        if put is None:
             exchange.decide("sleep", "left out", context=match.context_id, notes=notes.id, why="no place")
             return
-        conversation.put(exchange.edit(), messages)
+        conversation.put(exchange.edit(), put.messages)
+        seen.change = Change(put.put, put.gap)
         self._lower_effort(exchange, seen, match)
         seen.injected = Injected(match, "hint" if is_hinted else "notes", notes, answer if is_hinted else None)
         self._note(exchange, seen.injected)
@@ -182,7 +176,11 @@ class Awake:
             return
         if self.settings.inject == "covered" and not is_foreseen(seen.question, recalled):
             return
-        if lower(exchange.edit(), exchange.route, self.places.less_thought(exchange.model, effort)):
+        edited = exchange.edit()
+        before = dict(edited)
+        if lower(edited, exchange.route, self.places.less_thought(exchange.model, effort)):
+            if seen.change is not None:
+                seen.change.saw(before, edited)
             exchange.decide("sleep", "lowered effort", context=match.context_id, effort=effort)
 
     def _note(self, exchange: Exchange, injected: Injected) -> None:
@@ -203,9 +201,20 @@ class Awake:
         exchange.notes.append(shown)
         exchange.decide("sleep", injected.kind, context=match.context_id, version=match.version, stale=match.stale)
 
-    def style_of(self, model: str) -> Any:
-        """How notes are written for a model."""
-        return self.places.style_of(model) if self.settings.style == "auto" else self.settings.style
+    def _is_full(self, exchange: Exchange, notes: Notes) -> bool:
+        """Whether notes might not fit into the model's window any more."""
+        window = self.settings.window_tokens
+        return window is not None and len(exchange.body) // BYTES_PER_TOKEN + notes.tokens > window
+
+    def undo(self, exchange: Exchange, status: int) -> bool:
+        """Take out what was put in, because the upstream refused the request; False if nothing was, or can be."""
+        seen: Seen | None = exchange.state.get(STATE)
+        if status not in REFUSALS or seen is None or seen.change is None or not seen.change.undo(exchange):
+            return False
+        seen.change = seen.injected = None
+        exchange.notes[:] = [note for note in exchange.notes if note.get("by") != "sleep"]
+        exchange.decide("sleep", "taken out", status=status)
+        return True
 
     def answer_for(self, exchange: Exchange) -> str | None:
         """What is to be answered without asking the upstream."""
@@ -228,89 +237,3 @@ class Awake:
             return chunk
 
         return watch
-
-    # When it is over.
-
-    async def on_done(self, exchange: Exchange) -> None:
-        """Book what was used and learn from the request."""
-        calls = exchange.ledger.calls
-        if exchange.status == 429 and calls and calls[-1].outcome == "429":
-            self.night.refused(self.places.place_of(calls[-1].upstream))
-        seen: Seen | None = exchange.state.pop(STATE, None)
-        if seen is None or not seen.wish.sleeps or exchange.status >= 400:
-            return
-        try:
-            if seen.match is not None:
-                await self._book(exchange, seen, seen.match)
-            if seen.conversation is not None and self.settings.discover:
-                await self._discover(exchange, seen, seen.conversation)
-        except StoreError as exc:
-            log.warning("a use of a context is not booked: %s", exc)
-
-    async def _book(self, exchange: Exchange, seen: Seen, match: Match) -> None:
-        answered = Answered(exchange.id, exchange.model, self.clock.now(), _measure(exchange))
-        if seen.injected is None:
-            await self.books.plain(match, answered)
-        else:
-            if seen.injected.kind == "served":
-                answered = answered._replace(output_tokens=0)
-            use, share = await self.books.used(seen.injected, answered)
-            exchange.ledger.slept += share
-            self.meters.used(use)
-        recalled = seen.recalled
-        if recalled is not None and len(recalled.guesses) and seen.question:
-            score = recalled.guesses.agreement(seen.question)
-            await self.books.observe(match.tenant, match.context_id, exchange.model, PREDICTABILITY, score)
-        self._tell(exchange, seen, match)
-        await self._prolong(match)
-
-    def _tell(self, exchange: Exchange, seen: Seen, match: Match) -> None:
-        """Let the night know what makes the context a candidate."""
-        trigger: Trigger | None = None
-        if seen.calls_tools:
-            trigger = "tool_calls"
-        elif nears_window(exchange.ledger.prompt + exchange.ledger.output, self.settings.window_tokens):
-            trigger = "truncation"
-        if trigger is not None:
-            self.night.happened(match.tenant, match.context_id, match.version, trigger)
-
-    async def _prolong(self, match: Match) -> None:
-        """A context that was discovered lives on because it is used."""
-        key, now = Key(match.tenant, match.context_id), self.clock.monotonic()
-        ttl_s = self.settings.discovered_ttl_s
-        if now - self.prolonged.get(key, -math.inf) < min(PROLONG_EVERY_S, ttl_s / 10):
-            return
-        self.prolonged[key] = now
-        if len(self.prolonged) > MOST_PROLONGED:
-            self.prolonged.popitem(last=False)
-        await self.shelf.prolong(match.tenant, match.context_id, self.clock.now() + ttl_s)
-
-    async def _discover(self, exchange: Exchange, seen: Seen, conversation: Conversation) -> None:
-        match = seen.match
-        draft = self.discovery.saw(
-            exchange.tenant,
-            self.settings.namespace,
-            exchange.model,
-            conversation.messages,
-            now=self.clock.now(),
-            rule=seen.wish.rule,
-            live=seen.wish.live,
-            known_at=match.at if match is not None else 0,
-        )
-        if draft is None:
-            return
-        draft = replace(draft, expires_at=self.clock.now() + self.settings.discovered_ttl_s)
-        try:
-            context, came = await self.shelf.put(exchange.tenant, draft, most=self.settings.max_contexts)
-        except ContextLimit as exc:
-            log.info("a context was discovered and not kept: %s", exc)
-            return
-        if came != "same":
-            self.night.happened(context.tenant, context.id, context.version, "seen")
-
-
-def _measure(exchange: Exchange) -> int | None:
-    """The output tokens of an answer that can be compared with others."""
-    is_whole = exchange.outcome == "ok" and bool(exchange.ledger.calls) and not exchange.ledger.estimated
-    is_single = exchange.request.get("n") in (None, 1)
-    return exchange.ledger.output if is_whole and is_single else None

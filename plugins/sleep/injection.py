@@ -8,7 +8,7 @@ alternate, at the beginning of the user's next message, because templates of som
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from predawn.plugins.sleep import prefix
 from predawn.plugins.sleep.contexts import Message
@@ -22,28 +22,66 @@ ABOUT_UNSEEN = (
 )
 
 
-def noted(messages: Sequence[Message], match: Match, style: Style, notes_id: str, text: str) -> list[Message] | None:
+class Noted(NamedTuple):
+    """A conversation with notes in it."""
+
+    messages: list[Message]
+    put: str
+    """What was put in, as it stands there."""
+    gap: str
+    """What stood there before."""
+
+
+def noted(messages: Sequence[Message], match: Match, style: Style, notes_id: str, text: str) -> Noted | None:
     """The messages with notes in them; `None` where there is no place for them."""
     if match.split is not None and match.notes_at > match.split.index:
         return _within(messages, match.split, style, notes_id, text)
     at = match.notes_at
     if at == 0:  # the client named the context and did not send it
         at = len(messages) - 1
-        if at < 0 or not prefix.may_stand_at(messages, at):
-            return None
-        return _placed(messages, at, _unseen(match.context_id, style, notes_id, text))
+        return _placed(messages, at, _unseen(match.context_id, style, notes_id, text)) if at >= 0 else None
     return _placed(messages, at, str(notes_message(style, notes_id, text)["content"]))
 
 
-def _placed(messages: Sequence[Message], at: int, block: str) -> list[Message] | None:
+def without(messages: Sequence[Message], put: str, gap: str) -> list[Message] | None:
+    """The messages without what `noted` put in; `None` if it is not there any more as it was."""
+    for at, message in enumerate(messages):
+        content = message.get("content")
+        if content == put:
+            return [*messages[:at], *messages[at + 1 :]]
+        if isinstance(content, str) and content.count(put) == 1:
+            return [*messages[:at], {**message, "content": content.replace(put, gap)}, *messages[at + 1 :]]
+        if isinstance(content, list) and (left := _parts_without(content, put, gap)) is not None:
+            return [*messages[:at], {**message, "content": left}, *messages[at + 1 :]]
+    return None
+
+
+def _parts_without(parts: Sequence[Any], put: str, gap: str) -> list[Any] | None:
+    for at, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, dict) else None
+        if text == put:
+            return [*parts[:at], *parts[at + 1 :]]
+        if isinstance(text, str) and text.count(put) == 1:
+            return [*parts[:at], {**part, "text": text.replace(put, gap)}, *parts[at + 1 :]]
+    return None
+
+
+def _placed(messages: Sequence[Message], at: int, block: str) -> Noted | None:
     if not _may_stand_at(messages, at):
         return None
     following = messages[at]
     before = messages[at - 1].get("role") if at else None
     if following.get("role") != "user" or before == "user":
-        return [*messages[:at], {"role": "user", "content": block}, *messages[at:]]
-    joined = _joined(block, following)
-    return [*messages[:at], joined, *messages[at + 1 :]] if joined is not None else None
+        return Noted([*messages[:at], {"role": "user", "content": block}, *messages[at:]], block, "")
+    content = following.get("content")
+    if isinstance(content, str):
+        put = f"{block}\n\n" if "\n" in block else f"{block} "
+        joined: Any = f"{put}{content}"
+    elif isinstance(content, list):
+        put, joined = block, [{"type": "text", "text": block}, *content]
+    else:
+        return None
+    return Noted([*messages[:at], {**following, "content": joined}, *messages[at + 1 :]], put, "")
 
 
 def _may_stand_at(messages: Sequence[Message], at: int) -> bool:
@@ -52,28 +90,15 @@ def _may_stand_at(messages: Sequence[Message], at: int) -> bool:
     return prefix.may_stand_at(messages, at) and "role" in following
 
 
-def _joined(block: str, message: Message) -> Message | None:
-    """A user's message that begins with the notes."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return {**message, "content": f"{block}\n\n{content}" if "\n" in block else f"{block} {content}"}
-    if isinstance(content, list):
-        return {**message, "content": [{"type": "text", "text": block}, *content]}
-    return None
-
-
-def _within(
-    messages: Sequence[Message], split: prefix.Split, style: Style, notes_id: str, text: str
-) -> list[Message] | None:
+def _within(messages: Sequence[Message], split: prefix.Split, style: Style, notes_id: str, text: str) -> Noted | None:
     """Context, notes and question in one message; the context's own characters stay the first ones."""
-    context, question = split.text[: split.end], split.text[split.start :]
-    if style == "terse":
-        said = f"{context} {terse_block(text)} {question}"
-    else:
-        said = f"{context}\n\n{notes_message(style, notes_id, text)['content']}\n\n{question}"
+    context, gap, question = split.text[: split.end], split.text[split.end : split.start], split.text[split.start :]
+    block = terse_block(text) if style == "terse" else str(notes_message(style, notes_id, text)["content"])
+    put = f" {block} " if style == "terse" else f"\n\n{block}\n\n"
+    said = f"{context}{put}{question}"
     message = messages[split.index]
     content: Any = said if isinstance(message.get("content"), str) else [{"type": "text", "text": said}]
-    return [*messages[: split.index], {**message, "content": content}, *messages[split.index + 1 :]]
+    return Noted([*messages[: split.index], {**message, "content": content}, *messages[split.index + 1 :]], put, gap)
 
 
 def _unseen(context_id: str, style: Style, notes_id: str, text: str) -> str:

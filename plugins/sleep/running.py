@@ -14,6 +14,7 @@ from predawn.plugins.sleep.awake import Awake
 from predawn.plugins.sleep.discovery import Discovery
 from predawn.plugins.sleep.endpoints import Endpoints, clear_up
 from predawn.plugins.sleep.index import Index
+from predawn.plugins.sleep.lessons import Lessons
 from predawn.plugins.sleep.load import watch_load
 from predawn.plugins.sleep.meters import SleepMeters
 from predawn.plugins.sleep.night import Night
@@ -24,6 +25,7 @@ from predawn.plugins.sleep.sending import Sending
 from predawn.plugins.sleep.shelf import Shelf
 from predawn.plugins.sleep.unslept import unslept
 from predawn.plugins.sleep.uses import Books
+from predawn.proxy.problems import unknown
 from predawn.proxy.spend import Usage, UsageBook
 from predawn.proxy.store_errors import StoreError
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("predawn.sleep")
 UPKEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
+START_S = 5.0
 KEY_ID = "sleep"
 """Under this name what sleep cost stands among the tenant's keys in `predawn keys usage`."""
 
@@ -91,18 +94,9 @@ class Running:
         self.activity = Activity(store, self.night.gate)
         discovery = Discovery(settings.min_tokens, settings.min_uses)
         self.awake = Awake(
-            settings,
-            self.places,
-            self.shelf,
-            self.index,
-            self.recall,
-            discovery,
-            self.night,
-            self.activity,
-            self.books,
-            self.meters,
-            clock,
+            settings, self.places, self.index, self.recall, self.night, self.activity, self.meters, clock
         )
+        self.lessons = Lessons(settings, self.places, self.shelf, discovery, self.night, self.books, self.meters, clock)
 
     @classmethod
     @asynccontextmanager
@@ -110,7 +104,9 @@ class Running:
         """Everything in place, and the tasks that keep it so. Raises `StoreError`."""
         store = await app.store()
         running = cls(app, settings, store, await app.jobs())
-        await running.index.refresh()
+        running._warn()
+        first = app.tasks.spawn(running.index.refresh(), "sleep.contexts")
+        await asyncio.wait([first], timeout=START_S)  # many contexts come in while requests go without them
         running.night.register()
         running.serve(endpoints)
         tasks = [app.tasks.spawn(work, f"sleep.{name}") for name, work in running.works().items()]
@@ -121,6 +117,16 @@ class Running:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await running.write()
+
+    def _warn(self) -> None:
+        """Say what in the settings names nothing."""
+        settings, upstreams = self._settings, [one.name for one in self._app.settings.upstreams]
+        for alias in (settings.model, settings.check_model):
+            if alias and not self.places.has(alias):
+                log.warning("there is no sleep: %s", unknown("model", alias, self.places.names))
+        for name in settings.load_urls:
+            if name not in upstreams:
+                log.warning("load_urls: %s", unknown("upstream", name, upstreams))
 
     def serve(self, endpoints: Endpoints) -> None:
         """Let the endpoints work."""

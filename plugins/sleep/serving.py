@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from predawn.plugins import Chunk, Reply
+from predawn.plugins import Chunk, Exchange, Reply
 from predawn.plugins.sleep.contexts import Anticipated
 
 if TYPE_CHECKING:
@@ -56,14 +56,15 @@ def _has_room(limit: Any, answer: str) -> bool:
     return limit is None or (isinstance(limit, int) and len(answer.encode("utf-8", "replace")) <= limit)
 
 
-def reply_of(answer: str, model: str, created: float) -> Reply:
+def reply_of(exchange: Exchange, answer: str) -> Reply:
     """The answer in the words of chat completions. It cost nothing now, and its usage says so."""
-    return Reply.of_chunks(
-        _chunks(answer, model, created), headers={"Content-Type": "text/event-stream", HEADER: "exact"}
-    )
+    options = exchange.request.get("stream_options")
+    tells = not exchange.stream or (isinstance(options, dict) and options.get("include_usage") is True)
+    chunks = _chunks(answer, exchange.model, exchange.arrived_at, tells_usage=tells)
+    return Reply.of_chunks(chunks, headers={"Content-Type": "text/event-stream", HEADER: "exact"})
 
 
-async def _chunks(answer: str, model: str, created: float) -> AsyncIterator[Chunk]:
+async def _chunks(answer: str, model: str, created: float, *, tells_usage: bool) -> AsyncIterator[Chunk]:
     frame = {
         "id": f"chatcmpl-sleep-{secrets.token_hex(8)}",
         "object": "chat.completion.chunk",
@@ -75,5 +76,6 @@ async def _chunks(answer: str, model: str, created: float) -> AsyncIterator[Chun
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     yield Chunk.of({**frame, "choices": [said]})
     yield Chunk.of({**frame, "choices": [over]})
-    yield Chunk.of({**frame, "choices": [], "usage": usage})
+    if tells_usage:
+        yield Chunk.of({**frame, "choices": [], "usage": usage})
     yield Chunk(b"data: [DONE]\n\n", is_last=True)

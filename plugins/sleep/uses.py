@@ -26,7 +26,7 @@ log = logging.getLogger("predawn.sleep")
 Kind: TypeAlias = Literal["notes", "hint", "served"]
 EXPECTED_USES = 10.0
 """Over how many uses a cost is written off where no decision tells; the paper's ten queries for each context."""
-FLUSH_S = 0.5
+FLUSH_S = 2.0
 MOST_WAITING = 20_000
 MOST_KEPT = 10_000
 MEMORY = 200
@@ -180,12 +180,6 @@ class Books:
         count = max(1, round(expected if isinstance(expected, (int, float)) else EXPECTED_USES))
         before = await self._shelf.times_used(match.tenant, match.context_id, injected.id)
         return _WriteOff(injected.sleep_tokens / count, max(0, count - before))
-
-    def drop(self, tenant: str, context_id: str) -> None:
-        """Forget the means of a context that is gone."""
-        for key in [key for key in self._means if (key.tenant, key.context_id) == (tenant, context_id)]:
-            del self._means[key]
-            self._dirty.discard(key)
 
     async def run(self) -> None:
         """Write behind until cancelled."""

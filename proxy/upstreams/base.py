@@ -11,13 +11,17 @@ from predawn.proxy.exchange import Reply, RouteName
 if TYPE_CHECKING:
     from predawn.proxy.engine_meters import EngineMeters
 
-Reason: TypeAlias = Literal["connect", "timeout_ttft", "timeout_idle", "5xx", "429", "truncated", "protocol", "breaker"]
+Reason: TypeAlias = Literal[
+    "connect", "timeout_ttft", "timeout_idle", "5xx", "429", "truncated", "protocol", "breaker", "crashed"
+]
 
 
 class UpstreamError(Exception):
     """An upstream did not answer as it should; `reason` is a label of `predawn_upstream_errors_total`.
 
     `sent_nothing` is true where no byte of an answer had arrived, so that another try cannot repeat visible work.
+    "crashed" means that the upstream went down with the request inside, which may be the cause: it is not sent there
+    again.
     """
 
     def __init__(self, upstream: str, reason: Reason, message: str, *, sent_nothing: bool = True) -> None:

@@ -16,7 +16,7 @@ from predawn.kernels.engine.client import WORKER, Answer, EngineClient, EngineEr
 from predawn.kernels.engine.protocol import Began, Ended, Open, Piece, Ready, Refused, Stats
 from predawn.proxy.exchange import Reply, RouteName
 from predawn.proxy.tasks import Tasks
-from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
+from predawn.proxy.upstreams.base import Reason, UpstreamError, UpstreamRequest
 from predawn.proxy.upstreams.local_wire import (
     STREAM_HEADERS,
     ChatWords,
@@ -80,7 +80,8 @@ class LocalSource:
             raise UpstreamError(self._upstream, "timeout_idle", message, sent_nothing=False) from exc
         except (EngineError, RefusedError) as exc:
             message = f"the answer broke off: {exc}"
-            raise UpstreamError(self._upstream, "truncated", message, sent_nothing=False) from exc
+            reason: Reason = "crashed" if isinstance(exc, EngineError) else "truncated"
+            raise UpstreamError(self._upstream, reason, message, sent_nothing=False) from exc
 
 
 class LocalUpstream:
@@ -99,6 +100,7 @@ class LocalUpstream:
             opening(settings),
             name=settings.name,
             spawn=self._tasks.spawn,
+            hang_s=settings.engine.hang_s,
             sleep=clock.sleep,
             now=clock.monotonic,
             heard=self._heard,
@@ -158,7 +160,8 @@ class LocalUpstream:
             message = f"no answer within {self.settings.timeouts.first_byte_s:g} s"
             raise UpstreamError(self.name, "timeout_ttft", message) from exc
         except EngineError as exc:
-            raise UpstreamError(self.name, "connect", str(exc)) from exc
+            # one that may have brought the engine down must not get at the next one: everybody's
+            raise UpstreamError(self.name, "crashed" if exc.taken else "connect", str(exc)) from exc
         finally:
             if not handed_over:
                 answer.close()

@@ -32,6 +32,7 @@ UPSTREAM_STATUS = {
     "connect": (502, "upstream_error"),
     "protocol": (502, "upstream_error"),
     "truncated": (502, "upstream_error"),
+    "crashed": (502, "upstream_error"),
     "5xx": (502, "upstream_error"),
     "429": (503, "upstream_unavailable"),
     "breaker": (503, "upstream_unavailable"),

@@ -79,6 +79,25 @@ def test_a_killed_engine_is_told_and_started_again(model, tmp_path):
         assert 'predawn_engine_starts_total{upstream="local"} 2.0' in fetch(f"{server.admin_url}/metrics").decode()
 
 
+def test_an_engine_that_hangs_is_told_killed_and_started_again(model, tmp_path):
+    with served(model, tmp_path, hang_s=3) as server, connected(server) as client:
+        engine = engine_of(server)
+        chunks = iter(client.chat.completions.create(model="m", messages=HELLO, stream=True, **FOREVER))
+        next(chunks)
+        os.kill(engine, signal.SIGSTOP)
+        with pytest.raises(openai.APIError) as broken:
+            list(chunks)
+        ready = status_of(f"{server.admin_url}/ready")
+        settled(lambda: status_of(f"{server.admin_url}/ready")["status"] == "ready", 60)
+        again = client.chat.completions.create(model="m", messages=HELLO, max_tokens=2)
+
+        assert "the answer broke off: the engine's process ended" in broken.value.message
+        assert ready == {"status": "not ready", "engines": {"local": "restarting"}}
+        assert again.choices
+        assert gone(engine)
+        assert "gave no sign of life for 3 s (`engine.hang_s`) and was killed" in server.child.log.read_text()
+
+
 def test_a_killed_server_takes_its_engine_along(model, tmp_path):
     with served(model, tmp_path) as server, connected(server) as client:
         engine = engine_of(server)

@@ -150,14 +150,23 @@ async def test_connect_errors_are_tried_again_and_then_raised(clock):
     assert (2, True) == (len(upstream.calls), caught.value.retried)
 
 
-@pytest.mark.parametrize("reason", ["timeout_ttft", "protocol"])
-async def test_a_timeout_or_nonsense_is_left_to_the_fallback(clock, reason):
+@pytest.mark.parametrize("reason", ["timeout_ttft", "protocol", "crashed"])
+async def test_a_timeout_a_crash_or_nonsense_is_left_to_the_fallback(clock, reason):
     slow, other = Listed("slow", UpstreamError("slow", reason, "late")), Listed("other")
     counts = Counts()
 
     reply = await sender(clock, [slow], [other], meters=counts).send(ask())
 
     assert (200, 1, ["other"]) == (reply.status, len(slow.calls), counts.fallbacks)
+
+
+async def test_an_upstream_that_went_down_with_a_request_inside_does_not_get_it_again_by_another_name(clock):
+    down, other = Listed("u", UpstreamError("u", "crashed", "the engine's process ended")), Listed("other", 500)
+    with pytest.raises(UpstreamError):
+        await sender(clock, [down], [down]).send(ask())
+    reply = await sender(clock, [down], [other], [down]).send(ask())
+
+    assert (500, 2, 2) == (reply.status, len(down.calls), len(other.calls))
 
 
 async def test_an_answer_lost_on_its_way_is_not_asked_for_again(clock):

@@ -1,7 +1,7 @@
 """The ways of asking that are compared, and the same questions put to a server in each of them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,20 +77,15 @@ class Interview:
         """Several at a time."""
         for way in ways:
             bar = Bar(f"{prefix}{way.name}".replace("/", ": "), len(questions))
-            await _each(lambda named, way=way: self.one(way, *named, prefix), questions, streams, bar)
+            left = iter(questions)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(streams):
+                    group.create_task(self._rest(way, left, bar, prefix))
 
-
-async def _each(do: Callable[[Named], Any], items: Sequence[Named], streams: int, bar: Bar) -> None:
-    left = iter(items)
-
-    async def work() -> None:
-        for item in left:
-            await do(item)
+    async def _rest(self, way: Way, left: Iterator[Named], bar: Bar, prefix: str) -> None:
+        for name, case, question in left:
+            await self.one(way, name, case, question, prefix)
             bar.step()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(streams):
-            group.create_task(work())
 
 
 @dataclass(frozen=True, slots=True)

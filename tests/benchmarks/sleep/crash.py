@@ -146,7 +146,9 @@ async def outcome(client: Client, documents: Sequence[Case]) -> dict[str, Any]:
     for document in documents:
         made = await client.call("GET", f"/contexts/{document.id}/notes")
         notes = [[one["status"], one["text"], one["passes"], one["sleep_tokens"]] for one in made["notes"]]
-        expected = [[one["question"], one["answer"], one["verified"], one["sleep_tokens"]] for one in made["anticipated"]]
+        expected = [
+            [one["question"], one["answer"], one["verified"], one["sleep_tokens"]] for one in made["anticipated"]
+        ]
         found[document.id] = {"state": states[document.id], "notes": sorted(notes), "anticipated": sorted(expected)}
     return found
 

@@ -1,7 +1,7 @@
 """What sleep costs somebody who comes while it runs: time to the first token, on the engine that sleep is using.
 
-Blocks of requests to a server that has nothing to sleep on, and to one that sleeps, take turns. Of the latter, those count
-that found a call of sleep's under way: the server says so itself, for it ended that call.
+Blocks of requests to a server that has nothing to sleep on, and to one that sleeps, take turns. Those that found a call of
+sleep's under way are told apart: the server says so itself, for it ended that call.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from tests.benchmarks.sleep import bundled, stories
 from tests.benchmarks.sleep.cases import Case
 from tests.benchmarks.sleep.curves import mean, median
 from tests.benchmarks.sleep.journal import Bar as ProgressBar
-from tests.benchmarks.sleep.site import OFF, Client, serving
+from tests.benchmarks.sleep.site import OFF, UNDER_WAY, Client, serving
 
 IDLE_S = 0.2
 SLOWER = 1.1
-CONTEXTS = 6
+CONTEXTS = 12
 """Registered for each block in which the server sleeps; forgotten at its end, with what is left of their jobs."""
-MOST_TRIES = 10
-"""Requests per block for each one wanted."""
+MOST_TRIES = 4
+"""Requests per block for each one wanted that finds a call under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ async def measure(plan: Plan, folder: Path) -> dict[str, Any]:
     told = stories.cases(plan.rounds * (CONTEXTS + plan.requests * (MOST_TRIES + 1)) + 2, "preemption")
     fresh = iter(told)
     idle: list[float] = []
-    busy: list[float] = []
-    missed: list[float] = []
+    ending: list[float] = []
+    between: list[float] = []
     bar = ProgressBar("rounds of preemption", plan.rounds)
     async with serving(folder, plan.settings()) as site:
         client = site.client
@@ -59,17 +59,17 @@ async def measure(plan: Plan, folder: Path) -> dict[str, Any]:
                 idle.append(await _first_s(client, next(fresh)))
             contexts = [next(fresh) for _ in range(CONTEXTS)]
             await _register(client, contexts)
-            wanted = len(busy) + plan.requests
+            wanted = len(ending) + plan.requests
             for _ in range(plan.requests * MOST_TRIES):
                 await asyncio.sleep(_gap_s(draw))
                 before = await _ended_calls(client)
                 first_s = await _first_s(client, next(fresh))
-                (busy if await _ended_calls(client) > before else missed).append(first_s)
-                if len(busy) == wanted:
+                (ending if await _ended_calls(client) > before else between).append(first_s)
+                if len(ending) == wanted or not await _is_under_way(client):
                     break
             await _forget(client, contexts)
             bar.step()
-    return figures(idle, busy, missed)
+    return figures(idle, ending, between)
 
 
 def _gap_s(draw: random.Random) -> float:
@@ -99,29 +99,36 @@ async def _forget(client: Client, contexts: Sequence[Case]) -> None:
         await client.call("DELETE", f"/contexts/{case.id}")
 
 
+async def _is_under_way(client: Client) -> bool:
+    """Whether any context is still to be slept on, or is just now."""
+    return any(state in UNDER_WAY for state in (await client.states()).values())
+
+
 async def _ended_calls(client: Client) -> float:
     """How often the gate closed because somebody came."""
     return await client.metric("predawn_sleep_gate_closed_total", reason="busy")
 
 
-def figures(idle: Sequence[float], busy: Sequence[float], missed: Sequence[float]) -> dict[str, Any]:
-    """Times to the first token in seconds."""
+def figures(idle: Sequence[float], ending: Sequence[float], between: Sequence[float]) -> dict[str, Any]:
+    """Times to the first token in seconds: with nothing to sleep on, ending a call of sleep's, and between two such."""
     return {
-        "idle_p50_s": median(idle),
-        "sleeping_p50_s": median(busy),
-        "ratio": median(busy) / median(idle),
-        "idle_mean_s": mean(idle),
-        "sleeping_mean_s": mean(busy),
-        "idle": len(idle),
-        "sleeping": len(busy),
-        "between_two_calls_of_sleep": {"requests": len(missed), "p50_s": median(missed) if missed else None},
-        "idle_s": sorted(round(seconds, 5) for seconds in idle),
-        "sleeping_s": sorted(round(seconds, 5) for seconds in busy),
+        "idle": _shown(idle),
+        "sleeping": _shown([*ending, *between]),
+        "sleeping, ending a call": _shown(ending),
+        "sleeping, between two calls": _shown(between),
     }
+
+
+def _shown(seconds: Sequence[float]) -> dict[str, Any]:
+    if not seconds:
+        return {"requests": 0}
+    return {"requests": len(seconds), "p50_s": median(seconds), "mean_s": mean(seconds), "all_s": sorted(seconds)}
 
 
 def bars(found: Mapping[str, Any]) -> dict[str, Bar]:
     """What is promised."""
-    reason = "" if found["sleeping"] else "no request came while sleep was asking"
-    value = found["ratio"] if found["sleeping"] else None
+    if not found["sleeping, ending a call"]["requests"]:
+        value, reason = None, "no request came while sleep was asking"
+    else:
+        value, reason = found["sleeping"]["p50_s"] / found["idle"]["p50_s"], ""
     return {"first token while it sleeps, of that while it does not (p50)": Bar(value, SLOWER, "×", reason)}

@@ -64,7 +64,9 @@ class Client:
         """A streamed chat completion."""
         sent = {**body, "stream": True, "stream_options": {"include_usage": True}}
         began = time.perf_counter()
-        first_s, text, usage = 0.0, [], {}
+        first_s = 0.0
+        text: list[str] = []
+        usage: dict[str, Any] = {}
         async with self._session.post(f"{self._base}/chat/completions", json=sent, headers=headers) as response:
             if response.status >= 400:
                 raise RuntimeError(f"{response.status} {(await response.text())[:300]}")

@@ -2,7 +2,7 @@
 
 A prompt that holds `[[text]]` is answered with that text, the last one if there are several, else with "Hello.". Words
 in the prompt change how: `slowly` waits before each token, `forever` never comes to an end, `die` ends the process at
-the third token as `kill -9` does, `hang` never says anything.
+the third token as `kill -9` does, `hang` never says anything, `stuck` keeps everybody's step from ending.
 """
 
 import os
@@ -159,6 +159,8 @@ class ScriptedEngine:
     def _next(self, choice):
         if choice not in self.active or "hang" in choice.prompt:
             return None
+        if "stuck" in choice.prompt:
+            time.sleep(600)
         if "slowly" in choice.prompt:
             time.sleep(0.01)
         if "die" in choice.prompt and choice.said == 3:

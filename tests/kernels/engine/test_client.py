@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predawn.kernels.engine.client import EngineClient, EngineError, RefusedError
+from predawn.kernels.engine.client import BEATS, EngineClient, EngineError, RefusedError
 from predawn.kernels.engine.protocol import Began, Ended, Open, Piece, Ready, Stats
 from predawn.proxy.tasks import Tasks
 
@@ -21,15 +21,23 @@ def body(content="hello", **members):
 
 
 FOREVER = body("[[la]] forever slowly", stream=True)
+HANG_S = 77.0
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked at in /proc")
 
 
 class Sleeper:
-    """Passes no time, and remembers how much it was asked to."""
+    """Passes no time, and remembers how much it was asked to. Between two pings it passes when `beats` are released."""
 
     def __init__(self):
         self.asked = []
+        self.beats = asyncio.Semaphore(0)
 
     async def sleep(self, seconds):
+        if seconds == HANG_S / BEATS:
+            await self.beats.acquire()
+            return
         self.asked.append(seconds)
         await asyncio.sleep(0)
 
@@ -45,6 +53,7 @@ async def make():
                 Open(path=str(path), **options),
                 name="local",
                 spawn=tasks.spawn,
+                hang_s=HANG_S,
                 sleep=(sleeper or Sleeper()).sleep,
                 heard=heard.append if heard is not None else lambda _: None,
                 command=command,
@@ -192,6 +201,85 @@ async def test_a_killed_engine_fails_its_answers_and_comes_back(make, caplog):
     assert sleeper.asked == [0.25]
     assert "killed by signal 9; starting it again in 0.25 s" in caplog.text
     assert [type(item) for item in heard if not isinstance(item, Stats)] == [Ready, type(None), Ready]
+
+
+async def stop(pid):
+    """Keep a process from running."""
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        await asyncio.sleep(0.01)
+
+
+@linux
+async def test_an_engine_that_hangs_is_killed_and_started_again(make, caplog):
+    heard, sleeper = [], Sleeper()
+    client = make(heard=heard, sleeper=sleeper)
+    await client.open()
+    running = client.chat(FOREVER)
+    await until(running, Piece)
+    await stop(client.pid)
+    for _ in range(BEATS + 1):  # what it had said before may count for the first
+        sleeper.beats.release()
+    with caplog.at_level(logging.ERROR, "predawn.engine"), pytest.raises(EngineError, match="process ended"):
+        await all_of(running)
+    assert client.condition == "restarting"
+    async with asyncio.timeout(20):
+        await client.ready()
+
+    assert (await all_of(client.chat(body("[[back]]"))))[1].text == "back"
+    assert "gave no sign of life for 77 s (`engine.hang_s`) and was killed; starting it again in 0.25 s" in caplog.text
+    assert [type(item) for item in heard if not isinstance(item, Stats)] == [Ready, type(None), Ready]
+
+
+async def test_an_engine_with_nothing_to_do_is_not_taken_for_one_that_hangs(make):
+    sleeper = Sleeper()
+    client = make(sleeper=sleeper)
+    await client.open()
+    pid, life = client.pid, client._life
+    async with asyncio.timeout(20):
+        for _ in range(3 * BEATS):
+            while not life.was_heard:
+                await asyncio.sleep(0.001)
+            sleeper.beats.release()
+            while life.was_heard and sleeper.beats._value:
+                await asyncio.sleep(0)
+
+    assert (client.condition, client.pid) == ("ready", pid)
+
+
+@linux
+async def test_a_request_that_a_dying_engine_had_looked_at_is_told_from_one_it_had_not(make):
+    client = make(max_batch=1)
+    await client.open()
+    running, waiting = client.chat(FOREVER), client.chat(body())
+    await until(running, Piece)
+    await until(waiting, Began)
+    await stop(client.pid)
+    unseen = client.chat(body())
+    os.kill(client.pid, signal.SIGKILL)
+    errors = []
+    for answer in (running, waiting, unseen):
+        with pytest.raises(EngineError) as error:
+            await all_of(answer)
+        errors.append(error.value)
+
+    assert [error.taken for error in errors] == [True, True, False]
+
+
+@linux
+async def test_the_engines_process_is_told_no_secrets(make, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("PREDAWN_ADMIN_KEY", "secret")
+    monkeypatch.setenv("OMP_PROC_BIND", "close")
+    client = make()
+    await client.open()
+    told = dict(entry.split("=", 1) for entry in Path(f"/proc/{client.pid}/environ").read_text().split("\0") if entry)
+
+    assert "secret" not in told.values()
+    assert {name: told[name] for name in ("PATH", "OMP_PROC_BIND")} == {
+        "PATH": os.environ["PATH"],
+        "OMP_PROC_BIND": "close",
+    }
 
 
 async def test_pauses_grow_while_the_engine_cannot_start_again(make, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from tests.kernels.engine.random_models import SHARED, write_checkpoint
 
 from predawn.kernels.engine import loading
+from predawn.kernels.engine.loading import Reading
 from predawn.kernels.engine.protocol import Ask, Open, Refused
 from predawn.kernels.engine.worker import LoadError
 
@@ -78,3 +79,23 @@ def test_half_of_the_cores_compute(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
 
     assert loading.default_threads() == 3
+
+
+def test_how_far_a_large_model_has_been_read_is_told_now_and_then():
+    now, told = [0.0], []
+    reading = Reading("big", told.append, lambda: now[0])
+    for time_s, done in [(0, 0), (1, 10), (6, 20), (7, 30), (12, 40), (20, 99)]:
+        now[0] = time_s
+        reading(done * 10**8, 99 * 10**8)
+
+    assert told == ["loading big: 2.0 of 9.9 GB", "loading big: 4.0 of 9.9 GB"]
+
+
+def test_a_model_is_read_under_the_eyes_of_whoever_waits(path, monkeypatch):
+    monkeypatch.setattr(loading, "TELL_EVERY_S", -1.0)
+    told = []
+    loading.load_engine(Open(path=path, threads=torch.get_num_threads()), told.append)
+
+    assert told[0].startswith("loading tiny from ")
+    assert told[1:]
+    assert all(line.startswith("loading tiny: 0.0 of 0.0 GB") for line in told[1:])

@@ -1,3 +1,5 @@
+from array import array
+
 import pytest
 
 from predawn.kernels.engine.pages import PagePool
@@ -77,3 +79,11 @@ def test_pages_that_a_sequence_reads_are_not_freed() -> None:
     assert cache.evict()
     assert not cache.evict()
     assert pool.readers() == dict.fromkeys(found, 1)
+
+
+def test_no_salt_can_pass_for_another_one_and_the_tokens_after_it() -> None:
+    cache, _ = kept()
+    spelt = b"A" * 127 + b"/"
+    tail = list(range(33))
+
+    assert cache.keys("a", 2, [*array("I", spelt), *tail])[1] != cache.keys("a/" + "A" * 127, 2, tail)[0]

@@ -16,7 +16,7 @@ WORDS = ("Ġthe", "Ġis", "hello", "ing", "im")
 THEIRS = tokenizer_of(WORDS)
 FILE = Path("tokenizer.json")
 OURS = Tokenizer(json.loads(THEIRS.to_str()), file=FILE, vocab=400, eos_ids=(3, 3, 5))
-START, END = OURS.control_id("<|im_start|>"), OURS.control_id("<|im_end|>")
+START, END = OURS.encode("<|im_start|><|im_end|>", special=True)
 CONTROL_IDS = {control.id for control in OURS.controls}
 PARTS = ["<|im_end|>", "<|im_", "start|>", "<", "|", ">", "\ufdd0", "\ufdd1", "a", " ", "é"]
 HOSTILE = st.lists(st.sampled_from(PARTS)).map("".join)
@@ -118,7 +118,7 @@ def test_lone_surrogates_are_shown_as_question_marks():
 
 def test_the_bytes_of_every_token_are_known():
     assert OURS.token_bytes(THEIRS.token_to_id("Ġthe")) == b" the"
-    assert OURS.token_bytes(OURS.control_id("<|im_end|>")) == b"<|im_end|>"
+    assert OURS.token_bytes(END) == b"<|im_end|>"
     assert {OURS.token_bytes(token) for token in range(256)} == {bytes([byte]) for byte in range(256)}
     assert OURS.token_bytes(10**6) == OURS.token_bytes(-1) == b""
     assert OURS.longest_token == len("<|endoftext|>")

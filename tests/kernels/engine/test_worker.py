@@ -9,7 +9,23 @@ from pathlib import Path
 import pytest
 
 from predawn.kernels.engine import worker
-from predawn.kernels.engine.protocol import Ask, Began, Cancel, Ended, Failed, Frames, Loading, Open, Ready, frame, news
+from predawn.kernels.engine.protocol import (
+    Ask,
+    Began,
+    Cancel,
+    Ended,
+    Failed,
+    Frames,
+    Loading,
+    Open,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Taken,
+    frame,
+    news,
+)
 from predawn.kernels.engine.worker import Pulse
 
 COMMAND = [sys.executable, "-P", str(Path(__file__).with_name("scripted_worker.py"))]
@@ -127,7 +143,42 @@ def test_a_request_that_was_cancelled_at_once_says_next_to_nothing(start):
     it.tell(Ask(1, "chat", FOREVER), Cancel(1), Ask(2, "chat", HELLO))
 
     assert it.until(Ended).id == 2
-    assert [item for item in it.said if getattr(item, "id", None) == 1] in ([], [Began(1, 1, True, False)])
+    assert [item for item in it.said if getattr(item, "id", None) == 1] in (
+        [Taken(1)],
+        [Taken(1), Began(1, 1, True, False)],
+    )
+
+
+def test_it_gives_a_sign_of_life_when_idle_and_between_steps(start):
+    it = start()
+    it.until(Ready)
+    it.tell(Ping())
+    it.until(Pong)
+    it.said.clear()
+    it.tell(Ask(1, "chat", FOREVER), Ping())
+
+    assert it.until(Pong)
+
+
+def test_a_step_that_does_not_end_keeps_it_from_giving_a_sign_of_life(start):
+    it = start()
+    it.until(Ready)
+    it.tell(Ask(1, "chat", HELLO.replace(b"hello", b"stuck")))
+    it.until(Began)
+    it.tell(Ping(), Ask(2, "chat", HELLO))
+    while Taken(2) not in it.said:
+        it.said += news(it.frames.feed(os.read(it.process.stdout.fileno(), 4096)))
+
+    assert Pong() not in it.said
+
+
+def test_a_request_is_told_to_be_taken_before_anything_is_made_of_it(start):
+    it = start()
+    it.until(Ready)
+    it.tell(Ask(1, "chat", b"nonsense"))
+    it.until(Refused)
+
+    assert [type(item) for item in it.said if getattr(item, "id", None) == 1] == [Taken, Refused]
 
 
 def test_orders_that_are_nonsense_end_it_with_a_word(start):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predawn.plugins.sleep import prefix
-from predawn.plugins.sleep.injection import noted, said_last, with_hint
+from predawn.plugins.sleep.injection import noted, said_last, with_hint, without
 from predawn.plugins.sleep.matches import Match
 from predawn.plugins.sleep.notes import TAGS
 
@@ -20,7 +20,11 @@ def match(at, *, split=None):
 
 
 def put(messages, at, *, style="full", text="- because", split=None):
-    return noted(messages, match(at, split=split), style, IDENT, text)
+    done = noted(messages, match(at, split=split), style, IDENT, text)
+    if done is None:
+        return None
+    assert without(done.messages, done.put, done.gap) == messages
+    return done.messages
 
 
 def test_notes_are_a_users_message_after_the_stable_prefix():

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from predawn.plugins.sleep import SleepPlugin, SleepSettings
 from predawn.plugins.sleep.contexts import Anticipated, Notes
 from predawn.plugins.sleep.drafts import Draft
+from predawn.plugins.sleep.serving import NO_CONDITIONS
 from predawn.plugins.testing import Answer, ScriptedUpstream, ToolCall, settle, workbench
 from predawn.proxy.metrics import Metrics, families
 
@@ -293,8 +294,6 @@ async def test_regret_is_noted_once():
 
 async def test_around_completion_answers_what_was_answered_asleep():
     async with sleeping(serve="exact") as bench:
-        from predawn.plugins.sleep.serving import NO_CONDITIONS
-
         known = Anticipated(
             "a" * 32, "shop", 1, "Why?", "why", "Because.", verified=True, model="test", conditions=NO_CONDITIONS
         )
@@ -309,6 +308,55 @@ async def test_around_completion_answers_what_was_answered_asleep():
     assert requests == 1
     assert (whole.headers["x-predawn-sleep"], whole.exchange.notes[0]["kind"]) == ("exact", "served")
     assert (whole.ledger.output, whole.ledger.calls, whole.usage["total_tokens"]) == (0, [], 0)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_request_that_is_refused_with_notes_is_asked_without_them(status):
+    def refuses(received):
+        return Answer(status=status) if "<notes" in received.text else "It earns 36 dollars."
+
+    apart = {"role": "system", "content": "Be brief."}
+    async with sleeping(upstream=ScriptedUpstream(None, choose=refuses), put=False) as bench:
+        await bench.put(apart)
+        result = await bench.run(asking("Why?", apart))
+        sent = [received.json["messages"] for received in result.requests]
+
+    assert (result.status, result.text) == (200, "It earns 36 dollars.")
+    assert ["<notes" in str(messages) for messages in sent] == [True, False]
+    assert sent[1] == asking("Why?", apart)["messages"]
+    assert result.exchange.notes == []
+    assert [decision.what for decision in result.exchange.decisions][-1] == "taken out"
+
+
+async def test_a_request_that_is_refused_anyway_says_what_the_upstream_said():
+    async with sleeping(upstream=ScriptedUpstream(Answer(status=400))) as bench:
+        noted = await bench.run(asking())
+        plain = await bench.run("Hello")
+
+    assert (noted.status, len(noted.requests)) == (400, 3)
+    assert plain.status == 400
+
+
+async def test_notes_that_might_not_fit_are_left_out():
+    async with sleeping(window_tokens=80) as bench:
+        result = await bench.run(asking())
+
+    assert notes_in(result) == []
+    assert result.exchange.decisions[0].detail["why"] == "window"
+
+
+async def test_a_served_stream_tells_its_usage_only_if_asked():
+    async with sleeping(serve="exact") as bench:
+        known = Anticipated(
+            "a" * 32, "shop", 1, "Why?", "why", "So.", verified=True, model="test", conditions=NO_CONDITIONS
+        )
+        await bench.running.shelf.add_anticipated("default", [known])
+        await bench.running.index.refresh()
+        silent = await bench.run(asking("Why?"), stream=True)
+        told = await bench.run(asking("Why?", stream_options={"include_usage": True}), stream=True)
+
+    assert [chunk.data["choices"] != [] for chunk in silent.chunks if chunk.data] == [True, True]
+    assert (silent.usage, told.usage["total_tokens"]) == ({}, 0)
 
 
 async def test_on_request_does_nothing_before_the_server_runs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -39,6 +40,21 @@ def test_a_plan_of_a_known_shape_is_printed(capsys: pytest.CaptureFixture[str]) 
     assert shown.out.startswith("125M: 30 stored blocks x 2 passes, hidden 576, 9 heads (3 KV) of 64")
     assert "sharing against distinct" in shown.out
     assert "predicted, not measured" in shown.out
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys; from predawn.proxy.cli import main; sys.exit(main())"
+    words = ["kernels", "plan", "--shape", "125M", "--gpu", "H100"]
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-c", program, *words], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    finally:
+        os.close(writing)
+
+    assert (finished.returncode, finished.stderr) == (141, b"")
 
 
 def test_a_plan_of_a_checkpoint_reads_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

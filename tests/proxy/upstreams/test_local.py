@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -254,16 +256,40 @@ async def test_an_engine_that_dies_breaks_its_streams_off():
 
         again = await body_of(await local.send(chat("[[back]]")))
 
-    assert (broken.value.reason, broken.value.sent_nothing) == ("truncated", False)
+    assert (broken.value.reason, broken.value.sent_nothing) == ("crashed", False)
     assert again["choices"][0]["message"]["content"] == "back"
 
 
-async def test_an_engine_that_dies_before_the_first_byte_is_worth_another_try():
+async def test_a_request_that_may_have_ended_the_engine_is_left_to_a_fallback():
     async with upstream() as local:
         with pytest.raises(UpstreamError) as failed:
             await local.send(chat("[[abcdef]] die"))
 
-    assert (failed.value.reason, failed.value.sent_nothing) == ("connect", True)
+    assert (failed.value.reason, failed.value.sent_nothing) == ("crashed", True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked at in /proc")
+async def test_an_engine_that_hangs_is_given_up_and_what_it_never_saw_is_worth_another_try():
+    clock = ManualClock()
+    async with upstream(clock=clock, engine={"hang_s": 8}) as local:
+        reply = await begun(await local.send(chat(FOREVER, stream=True)))
+        pid = local._engine.pid
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.01)
+        unseen = spawn(local.send(chat()))
+        await clock.advance(7)
+        before = local.condition
+        await clock.advance(4)
+        after = local.condition
+        with pytest.raises(UpstreamError, match="the answer broke off: the engine's process ended") as broken:
+            await events_of(reply)
+        with pytest.raises(UpstreamError) as lost:
+            await unseen
+
+    assert (before, after) == ("ready", "restarting")
+    assert (broken.value.reason, broken.value.sent_nothing) == ("crashed", False)
+    assert (lost.value.reason, lost.value.sent_nothing) == ("connect", True)
 
 
 async def test_an_engine_that_does_not_come_back_is_not_waited_for_long(tmp_path):
