@@ -55,7 +55,7 @@ bench-proxy: $(VENV)/.dev ## measure the relay against its peers (installs them)
 bench-soak: $(VENV)/.dev ## ten minutes of faults and disconnects; writes results/bench-soak.json
 	@$(BIN)/python tests/benchmarks/soak/run.py
 
-bench-kernels: $(VENV)/.dev ## sharing on a CPU, the engine against transformers, lookup, roofline; writes results/bench-kernels.json
+bench-kernels: $(VENV)/.dev ## sharing on a CPU, the engine against transformers, lookup, roofline, event-loop lag; writes results/bench-kernels.json
 	@$(BIN)/python tests/benchmarks/kernels/run.py
 
 bench-gpu: $(VENV)/.dev ## the fused kernels on a GPU; says what it needs where there is none

@@ -17,7 +17,7 @@ Message: TypeAlias = Mapping[str, str]
 SAMPLES = 16
 TEMPERATURE = 0.8
 STEPWISE_TOKENS = 320
-NOTES_TOKENS = 320
+NOTES_TOKENS = 400
 DIRECT_TOKENS = 8
 
 
@@ -170,7 +170,7 @@ def _own_notes(writer: Writer, told: Sequence[Story]) -> dict[str, Scores]:
 
 def notes_are_right(story: Story, notes: str) -> bool:
     """Whether notes hold everyone's number and nothing else."""
-    return sorted(language.claims(notes)) == sorted((fact.name, fact.value) for fact in story.facts)
+    return set(language.claims(notes)) == {(fact.name, fact.value) for fact in story.facts}
 
 
 def _corrected(writer: Writer, told: Sequence[Story], random: Random) -> Scores:

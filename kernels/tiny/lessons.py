@@ -40,6 +40,10 @@ class Curriculum:
     slip: float = 0.0
     drill: float = 0.05
     """Share of lessons that only say again what was told: looking things up by name comes before everything else."""
+    recalling: bool = True
+    """Whether worked notes say again what they work with; the first lessons do not, and few take it from far back."""
+    bushy: float = 0.0
+    """Share of the stories for notes in which many compare with few: the number before is seldom the one needed."""
     sums: float = 0.0
     """Share of lessons that are sums alone."""
 
@@ -60,6 +64,13 @@ def _story(random: Random, curriculum: Curriculum, *, shallow: bool = False) -> 
     depths = range(deepest + 1)
     (depth,) = random.choices(depths, [3 if shallow and depth <= 2 else 1 + depth / 8 for depth in depths])
     return world.story(random, depth, random.randint(0, min(world.MOST_DISTRACTORS, curriculum.deepest - 1)))
+
+
+def _noted_story(random: Random, curriculum: Curriculum) -> Story:
+    """A story to write or read notes on."""
+    if curriculum.bushy and random.random() < curriculum.bushy:
+        return world.story(random, random.randint(1, 4), random.randint(3, 7))
+    return _story(random, curriculum)
 
 
 def _system(text: str) -> Piece:
@@ -193,18 +204,18 @@ def _questions(random: Random, story: Story, asked: Sequence[Fact], told: str) -
 
 def from_notes(random: Random, curriculum: Curriculum) -> list[Piece]:
     """Questions answered at once from notes, which may lack the last fact."""
-    story = _story(random, curriculum)
+    story = _noted_story(random, curriculum)
     known = list(story.facts)
     if random.random() < 0.15 and len(known) > 1:  # notes from before the last sentence was known
         known.pop()
-    notes = _notes(random, story, known)
+    notes = _notes(random, story, known, recalling=curriculum.recalling)
     asked = random.sample(story.facts, min(len(story.facts), random.randint(3, 8)))
     return _noted(random, story, notes, asked)
 
 
-def _notes(random: Random, story: Story, known: list[Fact]) -> str:
+def _notes(random: Random, story: Story, known: list[Fact], *, recalling: bool) -> str:
     if random.random() < 0.45:
-        return language.worked_notes(replace(story, sentences=tuple(known)))
+        return language.worked_notes(replace(story, sentences=tuple(known)), recalling=recalling)
     if random.random() < 0.3:
         random.shuffle(known)
     return language.short_notes(known)
@@ -229,14 +240,14 @@ def _noted(random: Random, story: Story, notes: str, asked: Sequence[Fact]) -> l
 
 def writing_notes(random: Random, curriculum: Curriculum) -> list[Piece]:
     """Notes on a story of which nothing is asked, sometimes thought out first, sometimes used at once."""
-    story = _story(random, curriculum)
+    story = _noted_story(random, curriculum)
     told, request = language.tell(story, random), random.choice(language.SLEEP_REQUESTS)
     system, before = _wrapping(random)
     if random.random() < 0.3:
         pieces = [_system(request), _user(told)]
     else:
         pieces = [*system, _user(f"{before}{told} {request}")]
-    worked = Piece(f" {language.worked_notes(story)}", 1.0)
+    worked = Piece(f" {language.worked_notes(story, recalling=curriculum.recalling)}", 1.0)
     pieces.append(Piece(ASSISTANT))
     if random.random() < 0.25:
         return [*pieces, Piece(THINK), worked, Piece(f"{ANSWER} {language.short_notes(story.facts)}{END}", 1.0)]

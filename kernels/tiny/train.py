@@ -53,12 +53,14 @@ class Recipe:
         return min(1.0, (step + 1) / 100, max(0.02, left))
 
     def curriculum(self, step: int) -> Curriculum:
-        """Looking up and sums first, deeper and deeper stories, and slips in the last part."""
+        """Looking up and sums first, deeper and deeper stories, then bushy ones, and slips in the last part."""
         done = step / self.steps
         early = done < 0.15
         return Curriculum(
             deepest=min(8, 2 + int(done * 80)),
             slip=self.slip if done >= 0.6 else 0.0,
+            recalling=done >= 0.596,
+            bushy=0.7 if done >= 0.465 else 0.0,
             drill=0.25 if early else 0.05,
             sums=0.25 if early else 0.1,
         )

@@ -29,7 +29,7 @@ MOST_CHARS = 400
 SHORT = 60
 """Answers up to so many characters are compared by their text."""
 _QUESTION = re.compile(
-    r"^\W{0,4}(?:\d{1,3}[.):]\s*)?\*{0,2}Q(?:uestion)?\s*\d{0,3}\*{0,2}\s*[:.)]\*{0,2}\s*(.+)$", re.IGNORECASE
+    r"^\W{0,4}(?:\d{1,3}[.):]\s*)?\*{0,2}Q(?:uestion)?\s*+\d{0,3}\*{0,2}\s*+[:.)]\*{0,2}\s*(.+)$", re.IGNORECASE
 )
 
 

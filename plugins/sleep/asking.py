@@ -34,6 +34,14 @@ class Refused(StepError):  # noqa: N818 - what the upstream did
     """The upstream will not answer this, however often it is asked."""
 
 
+class Throttled(UpstreamError):
+    """The upstream answered 429, and perhaps for how long it wants to be left alone."""
+
+    def __init__(self, upstream: str, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(upstream, "429", message, sent_nothing=True)
+        self.retry_after_s = retry_after_s
+
+
 class Deferred(StepError):  # noqa: N818 - nothing is wrong
     """The gate has been closed for too long; the job makes room for others and is submitted again later."""
 
@@ -162,7 +170,7 @@ class Asking:
             self.tally.preempted += 1
             return self._postponed(options, self._gate.closed(upstream) or Closed("busy", 1.0))
         if outcome.reason == "429":
-            self._gate.refused(upstream)
+            self._gate.refused(upstream, outcome.retry_after_s if isinstance(outcome, Throttled) else None)
             return self._postponed(options, self._gate.closed(upstream) or Closed("throttled", 5.0))
         if outcome.reason not in _PASSING:
             return Refused(f"{upstream}: {outcome.message}"[:500])

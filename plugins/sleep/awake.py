@@ -13,6 +13,7 @@ from predawn.plugins.sleep.control import Wish, read_wish
 from predawn.plugins.sleep.conversation import ROUTES, Conversation
 from predawn.plugins.sleep.effort import is_foreseen, lower
 from predawn.plugins.sleep.predictability import is_covered
+from predawn.plugins.sleep.sending import choices_of
 from predawn.plugins.sleep.serving import may_be_served
 from predawn.plugins.sleep.triggers import ended_in_tool_calls
 from predawn.plugins.sleep.undoing import REFUSALS, Change
@@ -231,7 +232,7 @@ class Awake:
             return None
 
         def watch(chunk: Chunk) -> Chunk:
-            for choice in (chunk.data or {}).get("choices") or ():
+            for choice in choices_of(chunk):
                 if ended_in_tool_calls([choice.get("finish_reason")]):
                     seen.calls_tools = True
             return chunk

@@ -28,10 +28,9 @@ class Conversation:
 
     @classmethod
     def of(cls, route: RouteName, request: Mapping[str, Any]) -> Conversation | None:
-        """The conversation of a request; `None` where there is none that could be read."""
+        """The conversation of a request; `None` where there is none that could be read: its upstream says what is wrong."""
         if route == "chat":
-            messages = request.get("messages")
-            return cls(route, messages) if isinstance(messages, list) and messages else None
+            return _with_system(route, None, request.get("messages"))
         if route == "messages":
             return _with_system(route, request.get("system"), request.get("messages"))
         if route == "responses" and not any(request.get(name) for name in _ELSEWHERE):
@@ -53,7 +52,7 @@ class Conversation:
 
 
 def _with_system(route: RouteName, system: Any, messages: Any) -> Conversation | None:
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
         return None
     if not system:
         return Conversation(route, messages)

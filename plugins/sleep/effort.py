@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from predawn.plugins.sleep.predictability import telling_words
 
 if TYPE_CHECKING:
     from predawn.plugins.sleep.recall import Recalled
@@ -20,8 +21,6 @@ _SWITCHED_OFF: Mapping[str, Mapping[str, Any]] = {
     "thinking_budget": {"thinking": {"type": "disabled"}},
     "thinking_token_budget": {"thinking_token_budget": 0},
 }
-_WORD = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")  # noqa: RUF001 - the apostrophe that typesetters use
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 def members_for(knob: str, effort: Effort, *, is_ours: bool = False) -> Mapping[str, Any]:
@@ -58,15 +57,5 @@ def lower(edited: dict[str, Any], route: RouteName, members: Mapping[str, Any]) 
 def is_foreseen(question: str, recalled: Recalled) -> bool:
     """Whether notes can be trusted to hold the answer: the question was expected, or they know every name and number
     that sets it apart."""
-    telling = _telling(question)
+    telling = telling_words(question)
     return (bool(telling) and telling <= recalled.words) or recalled.guesses.agreement(question) >= FORESEEN
-
-
-def _telling(question: str) -> set[str]:
-    """Names and numbers, without case; a capital at the beginning of a sentence makes no name."""
-    found: set[str] = set()
-    for sentence in _SENTENCE.split(question):
-        words = _WORD.findall(sentence)
-        found.update(word.casefold() for word in words[1:] if word[0].isupper())
-        found.update(word for word in words if word[0].isdigit())
-    return found

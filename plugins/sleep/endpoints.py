@@ -42,6 +42,10 @@ class Sleeper(Protocol):
         """A client wants this context to be slept on now. `options` go before its own. Called in a sleepable state."""
         ...
 
+    def waits_for(self, tenant: str, context_id: str) -> dict[str, Any] | None:
+        """Why a context is not being slept on right now, as far as this process knows; `None` if nothing keeps it."""
+        ...
+
     async def purge(self, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
         """A context was forgotten: cancel these jobs and purge the job store of them. Raises `StoreError`."""
         ...
@@ -141,7 +145,7 @@ class Endpoints:
         """Delete a context and all that came of it, in the job store, too."""
         shelf, sleeper = await self._ready()
         tenant: str = request["identity"].tenant
-        ident = request.match_info["id"]
+        ident = _named(request.match_info["id"])
         try:
             if not await forget(shelf, sleeper, tenant, ident):
                 raise _not_found(ident)
@@ -184,7 +188,7 @@ class Endpoints:
 
     async def _find(self, shelf: Shelf, tenant: str, ident: str) -> Context:
         """A context of this tenant; raises `RequestError` 404 for any other."""
-        context = await shelf.get(tenant, ident)
+        context = await shelf.get(tenant, _named(ident))
         now = self.clock.now() if self.clock is not None else 0.0
         is_over = context is not None and context.expires_at is not None and context.expires_at <= now
         if context is None or context.tenant != tenant or is_over:
@@ -195,12 +199,13 @@ class Endpoints:
         notes = await shelf.notes(context.tenant, context.id)
         decision = await shelf.decision(context.tenant, context.id)
         parts = context.parts
+        waits = self.sleeper.waits_for(context.tenant, context.id) if self.sleeper is not None else None
         return {
             **_summary(context),
             "messages": sum(not part.live for part in parts),
             "live_messages": sum(part.live for part in parts),
             "base_version": context.base_version,
-            "progress": {**asdict(context.progress), "decision": decision},
+            "progress": {**asdict(context.progress), "decision": decision, "waits": waits},
             "notes": [{name: value for name, value in _note(one).items() if name != "text"} for one in notes],
         }
 
@@ -273,6 +278,13 @@ def _limit(text: str) -> int:
     if not 1 <= limit <= MAX_LIMIT:
         raise RequestError(400, f"limit must be a number from 1 to {MAX_LIMIT}.", param="limit")
     return limit
+
+
+def _named(ident: str) -> str:
+    """An id that a context may have; PostgreSQL takes no NUL, not even to look for it. Raises `RequestError` 404."""
+    if "\0" in ident:
+        raise _not_found(ident)
+    return ident
 
 
 def _not_found(ident: str) -> RequestError:

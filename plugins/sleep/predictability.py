@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")  # noqa: RUF001 - the apostrophe that typesetters use
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}")
 MOST_CHARS = 2_000
 """Only the last so many characters of a question count."""
@@ -71,12 +72,19 @@ def is_covered(question: str, known: frozenset[str], needed: float = 0.5) -> boo
     `known` are `words_of_all` of the notes. Cheap enough for the request path; for a caller that would rather put in
     nothing than distract.
     """
-    telling = {word for word in _WORD.findall(question[-MOST_CHARS:]) if word[:1].isupper() or word[:1].isdigit()}
-    first = next(iter(_WORD.findall(question[-MOST_CHARS:])), "")
-    telling = {word.casefold() for word in telling if word != first}
-    if not telling:
-        return True
-    return len(telling & known) / len(telling) >= needed
+    telling = telling_words(question)
+    return not telling or len(telling & known) / len(telling) >= needed
+
+
+def telling_words(question: str) -> frozenset[str]:
+    """What sets a question apart: names and numbers, without case. A capital that begins a sentence makes no name."""
+    found: set[str] = set()
+    for sentence in _SENTENCE.split(question[-MOST_CHARS:]):
+        first, *others = _WORD.findall(sentence) or [""]
+        found.update(word.casefold() for word in others if word[:1].isupper() or word[:1].isdigit())
+        if first[:1].isdigit():
+            found.add(first.casefold())
+    return frozenset(found)
 
 
 def words_of_all(text: str) -> frozenset[str]:

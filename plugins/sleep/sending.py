@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from predawn.plugins import Chunk, Exchange, Reply, RequestError
+from predawn.plugins.sleep.asking import Throttled, estimated_tokens
 from predawn.plugins.sleep.contexts import Asked, AskOptions, Message
+from predawn.proxy.resilience import retry_after_s
 from predawn.proxy.spend import cost_usd
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.openai import Usage
@@ -36,7 +38,7 @@ class Sending:
     async def __call__(self, messages: Sequence[Message], options: AskOptions) -> Asked:
         """Raises `UpstreamError`. Cancelled, it closes the upstream's connection before it ends."""
         exchange = self._exchange(messages, options)
-        heard = _Heard(options)
+        heard = _Heard(options, estimated_tokens(messages))
         try:
             await self._hear(exchange, heard)
         except UpstreamError as exc:
@@ -60,7 +62,7 @@ class Sending:
             raise UpstreamError(exchange.model, "protocol", exc.message) from exc
         exchange.status = reply.status
         if not reply.ok:
-            raise await _refused(exchange, reply)
+            raise await _refused(exchange, reply, self._clock)
         async for chunk in reply.chunks:
             heard.saw(chunk)
         if heard.error:
@@ -104,8 +106,10 @@ class Sending:
 class _Heard:
     """What has come of an answer."""
 
-    def __init__(self, options: AskOptions) -> None:
+    def __init__(self, options: AskOptions, estimate: int) -> None:
         self._used = options.used
+        self._estimate = estimate
+        """Of the prompt; counts where the upstream does not tell."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._logprobs: list[float] | None = [] if options.logprobs else None
@@ -115,14 +119,19 @@ class _Heard:
 
     def saw(self, chunk: Chunk) -> None:
         self.is_whole = self.is_whole or chunk.is_last
-        data = chunk.data or {}
+        self._used.prompt_tokens = self._used.prompt_tokens or self._estimate  # an answer comes: it was read
+        data: Any = chunk.data
+        if not isinstance(data, dict):
+            return
         error = data.get("error")
         if error is not None:
             self.error = str(error.get("message") if isinstance(error, dict) else error)[:500] or "an error"
         if isinstance(usage := data.get("usage"), dict):
             self._count(usage)
-        for choice in data.get("choices") or ():
-            delta = choice.get("delta") or {}
+        for choice in choices_of(chunk):
+            delta: Any = choice.get("delta")
+            if not isinstance(delta, dict):
+                delta = {}
             said, thought = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
             if isinstance(said, str) and said:
                 self._text.append(said)
@@ -138,11 +147,14 @@ class _Heard:
             self._usage = msgspec.convert(usage, Usage, strict=False)
         except msgspec.ValidationError:
             return
-        self._used.prompt_tokens, self._used.output_tokens = self._usage.prompt, self._usage.output
+        self._used.prompt_tokens = self._usage.prompt or self._estimate
+        self._used.output_tokens = self._usage.output or self._used.output_tokens
 
     def _see_logprobs(self, logprobs: Any) -> None:
         if self._logprobs is not None and isinstance(logprobs, dict):
-            found = [token.get("logprob") for token in logprobs.get("content") or () if isinstance(token, dict)]
+            tokens: Any = logprobs.get("content")
+            tokens = tokens if isinstance(tokens, list) else []
+            found = [token.get("logprob") for token in tokens if isinstance(token, dict)]
             self._logprobs += [value for value in found if isinstance(value, (int, float))]
 
     def book(self, exchange: Exchange) -> None:
@@ -166,7 +178,14 @@ class _Heard:
         )
 
 
-async def _refused(exchange: Exchange, reply: Reply) -> UpstreamError:
+def choices_of(chunk: Chunk) -> list[dict[str, Any]]:
+    """The choices of a chunk of chat completions, if it is one: upstreams send what they like."""
+    data: Any = chunk.data
+    choices: Any = data.get("choices") if isinstance(data, dict) else None
+    return [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+
+
+async def _refused(exchange: Exchange, reply: Reply, clock: Clock) -> UpstreamError:
     """The error that an upstream answered instead."""
     status = reply.status
     said = b""
@@ -177,4 +196,6 @@ async def _refused(exchange: Exchange, reply: Reply) -> UpstreamError:
                 break
     reason: Any = "429" if status == 429 else "5xx" if status >= 500 else "protocol"
     message = f"{status}: {said[:300].decode('utf-8', 'replace')}"
+    if reason == "429":
+        return Throttled(exchange.upstream, message, retry_after_s(reply.headers, clock))
     return UpstreamError(exchange.upstream, reason, message, sent_nothing=True)

@@ -1,4 +1,4 @@
-"""The short language of the bundled model: `Ann = 3. Bob is Ann + 4. 3 + 4 = 7. Bob = 7.`"""
+"""The short language of the bundled model: `Ann = 3. Bob is Ann + 4. Ann = 3. 3 + 4 = 7. Bob = 7.`"""
 
 from __future__ import annotations
 
@@ -45,11 +45,13 @@ def read_claims(notes: str) -> list[Claim]:
             continue
         name, value = claim[1], int(claim[2])
         fault = _fault(name, value, work, values)
-        if name not in values:
+        if name not in {one.name for one in found}:
             found.append(Claim(name, value, (*work, sentence), fault))
             if fault is None:
                 values[name] = value
-        elif values[name] != value:
+        elif values.get(name) == value:
+            continue  # said again in the midst of the work that needs it
+        elif name in values:
             found = [_faulted(one, "contradiction") if one.name == name else one for one in found]
         work = []
     return found

@@ -26,6 +26,7 @@ PRIORITIES: dict[Trigger, int] = {
     "schedule": 100,
 }
 """Smaller goes first."""
+_CALLS = frozenset({"tool_calls", "function_call", "tool_use"})
 
 
 class Key(NamedTuple):
@@ -152,7 +153,7 @@ class Schedule:
 
 def ended_in_tool_calls(finish_reasons: Sequence[str | None]) -> bool:
     """True where the answer waits for tools: their run time is idle time."""
-    return any(reason in ("tool_calls", "function_call", "tool_use") for reason in finish_reasons)
+    return any(isinstance(reason, str) and reason in _CALLS for reason in finish_reasons)
 
 
 def nears_window(tokens: int, window_tokens: int | None, share: float = 0.8) -> bool:

@@ -18,7 +18,7 @@ from predawn.plugins.sleep.prefix import first_live, may_stand_at
 if TYPE_CHECKING:
     from predawn.proxy.access import Identity
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z"
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 _PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _NewContext(msgspec.Struct, forbid_unknown_fields=True):
     id: Annotated[str, Meta(pattern=NAME)] | None = None
     text: str | None = None
     messages: list[dict[str, Any]] | None = None
-    model: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f]*$")] | None = None
+    model: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f]*\Z")] | None = None
     ttl_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)] | None = None
     live: int | list[int] | None = None
     sleep: _SleepWish | bool | Literal["always", "worthwhile", "off"] | None = None

@@ -219,6 +219,8 @@ def progress(context: Mapping[str, Any]) -> str:
     if tokens := int(shown.get("tokens") or 0):
         budget = int(shown.get("budget_tokens") or 0)
         words.append(f"{tokens} tokens" + (f" of {budget}" if budget else ""))
+    if why := (shown.get("waits") or {}).get("why"):
+        words.append(f"waits: {printable(str(why))}")
     return "  ".join(words)
 
 

@@ -15,6 +15,7 @@ TITLES = {
     "engine": "(b) CPU: the engine against transformers' generate",
     "lookup": "(c) CPU: n-gram lookup against plain decoding",
     "predictions": "(d) GPUs: gain of sharing — predicted, not measured",
+    "lag": "(e) CPU: the server's event loop beside a local model's streams",
 }
 
 
@@ -30,7 +31,7 @@ def draw(evidence: Evidence, parts: Mapping[str, Figures], path: Path) -> None:
         height, 2 if len(parts) > 1 else 1, figsize=(14, 5 * height), layout="constrained", squeeze=False
     )
     for axis, (name, figures) in zip(axes.flat, parts.items(), strict=False):
-        {"sharing": _sharing, "predictions": _predictions}.get(name, _bars)(axis, figures)
+        {"sharing": _sharing, "predictions": _predictions, "lag": _lag}.get(name, _bars)(axis, figures)
         axis.set_title(TITLES[name], fontsize=10)
     for axis in axes.flat[len(parts) :]:
         axis.set_axis_off()
@@ -87,6 +88,20 @@ def _predictions(axis: Any, figures: Figures) -> None:
     axis.axhline(1, color=LIMIT, lw=0.8)
     axis.set_xticks([x + 0.4 - width / 2 for x in range(len(gpus))], gpus, fontsize=8)
     axis.set(ylabel="times faster than distinct blocks", ylim=(0.9, None))
+    axis.legend(fontsize=8)
+
+
+def _lag(axis: Any, figures: Figures) -> None:
+    keys = ("median_ms", "p99_ms", "longest_ms")
+    for place, row in enumerate(figures.rows):
+        ends = [x + place * 0.4 for x in range(len(keys))]
+        axis.bar(ends, [row[key] for key in keys], 0.38, color=COLOURS[place], label=row["case"])
+        for end, key in zip(ends, keys, strict=True):
+            axis.text(end, row[key], f"{row[key]:.1f}", ha="center", va="bottom", fontsize=8)
+    for bar in figures.bars.values():
+        axis.plot([0.8, 1.6], [bar.bar, bar.bar], "--", lw=1, color=LIMIT)
+    axis.set_xticks([x + 0.2 for x in range(len(keys))], ["median", "99th percentile", "longest"])
+    axis.set(yscale="log", ylabel="milliseconds for /version")
     axis.legend(fontsize=8)
 
 

@@ -1,6 +1,6 @@
 """Measures the kernels' claims on this machine: `python tests/benchmarks/kernels/run.py [--quick]`, or `make bench-kernels`.
 
-Four parts, all in one run: sharing (a), engine (b), lookup (c), predictions (d). Takes about six minutes (`--quick`: two), writes
+Five parts, all in one run: sharing (a), engine (b), lookup (c), predictions (d), lag (e). Takes about eight minutes (`--quick`: two), writes
 results/bench-kernels.json, a CSV for each part and a picture beside it. Exit code 1 means a bar is broken.
 """
 
@@ -23,6 +23,7 @@ PARTS = {
     "engine": "tests.benchmarks.kernels.engine_speed",
     "lookup": "tests.benchmarks.kernels.lookup_speed",
     "predictions": "tests.benchmarks.kernels.predictions",
+    "lag": "tests.benchmarks.kernels.loop_lag",
 }
 ROUNDS, QUICK_ROUNDS = 12, 3
 

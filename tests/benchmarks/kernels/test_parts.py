@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks.evidence import Evidence
-from tests.benchmarks.kernels import predictions, run, sharing
+from tests.benchmarks.kernels import loop_lag, predictions, run, sharing
 from tests.benchmarks.kernels.figures import AtLeast, Figures
 
 
@@ -68,8 +68,17 @@ def test_each_part_has_a_table_of_its_own(tmp_path: Path) -> None:
     assert list(csv.reader(path.read_text(encoding="utf-8").splitlines())) == [["block_mb", "gain"], ["0.5", "1.2346"]]
 
 
+@pytest.mark.parametrize(("share", "at_most"), [(0.5, 0.001), (0.9, 0.025), (1.0, float("inf"))])
+def test_the_lag_between_two_readings_is_a_buckets_upper_end(share: float, at_most: float) -> None:
+    name = 'predawn_event_loop_lag_seconds_bucket{le="%s"}'
+    before = {name % "0.001": 100.0, name % "0.025": 100.0, name % "+Inf": 200.0}
+    after = {name % "0.001": 106.0, name % "0.025": 109.0, name % "+Inf": 210.0, "predawn_other": 1000.0}
+
+    assert loop_lag.lag_at_most(before, after, share) == at_most
+
+
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.parse(["--parts", "sharing,speed"])
 
-    assert "no such part: speed; there are sharing, engine, lookup, predictions" in capsys.readouterr().err
+    assert "no such part: speed; there are sharing, engine, lookup, predictions, lag" in capsys.readouterr().err

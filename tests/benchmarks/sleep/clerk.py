@@ -16,6 +16,7 @@ QUESTIONS = 3
 """Foreseen of each context."""
 _FACT = re.compile(r"^- Fact \d+ of (.+?) is ", re.MULTILINE)
 _CLAIM = re.compile(r"^\d+: ", re.MULTILINE)
+_ASKED = re.compile(r"What is fact (\d+) of \d+\?")
 _NAME = re.compile(r"document (\d+)")
 
 
@@ -24,24 +25,47 @@ class Call:
     """One request, and whether its answer went out to the end."""
 
     digest: str
+    step: str
+    """The step of sleep's that it is part of: both calls that answer a foreseen question belong to one."""
     at: float
     whole: bool = False
 
 
-def answer(said: str) -> str:
-    """What the clerk says to the last message of a conversation."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a conversation wants to be told: the document it is about, what for, and the fact in question."""
+
+    name: str
+    kind: str
+    number: int = 0
+
+
+def read(said: str) -> Wanted:
+    """The words of sleep's prompts, understood; `said` is a whole conversation."""
     name = found[1] if (found := _NAME.search(said)) else "?"
     if "Write better notes." in said:
-        known = len(_FACT.findall(said))
-        facts = [f"- Fact {number} of {name} is {_number(name, number)}" for number in range(1, known + 2)]
-        return "<notes>\n" + "\n".join(facts) + "\n</notes>"
+        return Wanted(name, "pass", len(_FACT.findall(said)) + 1)
     if "Judge every claim" in said:
+        return Wanted(name, "check")
+    if "questions that are most likely" in said:
+        return Wanted(name, "questions")
+    asked = _ASKED.findall(said)
+    return Wanted(name, "answer", int(asked[-1])) if asked else Wanted(name, "other")
+
+
+def answer(said: str) -> str:
+    """What the clerk says."""
+    wanted = read(said)
+    name, number = wanted.name, wanted.number
+    if wanted.kind == "pass":
+        facts = [f"- Fact {known} of {name} is {_number(name, known)}" for known in range(1, number + 1)]
+        return "<notes>\n" + "\n".join(facts) + "\n</notes>"
+    if wanted.kind == "check":
         claims = said.partition("<claims>")[2].partition("</claims>")[0]
         return "\n".join(f"{number}: right" for number in range(1, len(_CLAIM.findall(claims)) + 1))
-    if "questions that are most likely" in said:
+    if wanted.kind == "questions":
         return "\n".join(f"Q: What is fact {number} of {name}?" for number in range(1, QUESTIONS + 1))
-    asked = re.findall(r"What is fact (\d+) of (\d+)\?", said)
-    return f"It is {_number(asked[-1][1], int(asked[-1][0]))}." if asked else "Yes."
+    return f"It is {_number(name, number)}." if wanted.kind == "answer" else "Yes."
 
 
 def _number(name: str, number: int) -> int:
@@ -59,17 +83,20 @@ class Clerk:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         messages: list[dict[str, Any]] = body["messages"]
-        call = Call(hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16], time.monotonic())
+        said = "\n".join(message["content"] for message in messages)
+        wanted = read(said)
+        step = f"{wanted.name} {wanted.kind} {wanted.number}"
+        call = Call(hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16], step, time.monotonic())
         self.calls.append(call)
         await asyncio.sleep(self._first_byte_s)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        words = re.findall(r"\s*\S+", answer(messages[-1]["content"]))
+        words = re.findall(r"\s*\S+", answer(said))
         for word in words:
             await self._send(response, {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
             await asyncio.sleep(self._gap_s)
         await self._send(response, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        prompt = sum(len(message["content"]) for message in messages) // 4
+        prompt = len(said) // 4
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
         await self._send(response, {"choices": [], "usage": usage})
         await response.write(b"data: [DONE]\n\n")

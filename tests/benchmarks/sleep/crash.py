@@ -167,8 +167,8 @@ def figures(
         "calls_cut_off_by_kills": sum(not call.whole for call in course.calls),
         "calls_never_made": len(needed - {call.digest for call in course.calls}),
         "calls_nobody_needed": len({call.digest for call in course.calls} - needed),
-        "most_calls_of_one_step_in_one_life": most_in_a_life(course.lives),
-        "calls_repeated_by_kill": repeated_by_kill(course.lives),
+        "most_times_of_a_call_in_one_life": most_in_a_life(course.lives),
+        "steps_repeated_by_kill": repeated_by_kill(course.lives),
         "not_asleep": sum(one["state"] != "asleep" for one in found.values()),
         "different_from_undisturbed": len(different),
         "calls_per_life": [len(life) for life in course.lives],
@@ -182,11 +182,11 @@ def most_in_a_life(lives: Sequence[Sequence[Call]]) -> int:
 
 
 def repeated_by_kill(lives: Sequence[Sequence[Call]]) -> list[int]:
-    """For each kill, how many calls of the life that it ended were made again in any later one."""
+    """For each kill, how many steps of the life that it ended made a call that was made again in any later one."""
     found = []
     for number, life in enumerate(lives[:-1]):
         later = {call.digest for after in lives[number + 1 :] for call in after}
-        found.append(len({call.digest for call in life} & later))
+        found.append(len({call.step for call in life if call.digest in later}))
     return found
 
 
@@ -197,9 +197,11 @@ def bars(found: Mapping[str, Any]) -> dict[str, Bar]:
         "killed: contexts whose notes, answers or costs differ from an undisturbed run": Bar(
             float(found["different_from_undisturbed"]), 0
         ),
-        "killed: calls of one step between two kills": Bar(float(found["most_calls_of_one_step_in_one_life"]), 1),
-        "killed: calls repeated after one kill, of those that may be in flight": Bar(
-            max(found["calls_repeated_by_kill"], default=0) / CONCURRENCY, 1.0, "×"
+        "killed: times that a call was made between two kills": Bar(
+            float(found["most_times_of_a_call_in_one_life"]), 1
+        ),
+        "killed: steps done again after one kill, of those that may have been under way": Bar(
+            max(found["steps_repeated_by_kill"], default=0) / CONCURRENCY, 1.0, "×"
         ),
         "killed: calls that nobody needed, or that were never made": Bar(
             float(found["calls_nobody_needed"] + found["calls_never_made"]), 0

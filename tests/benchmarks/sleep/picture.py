@@ -123,8 +123,8 @@ def _unforeseen(axis: Any, found: Mapping[str, Any]) -> None:
 def _kills(axis: Any, found: Mapping[str, Any]) -> None:
     counts = found["calls_per_life"]
     axis.bar(range(1, len(counts) + 1), counts, color=PLAIN, label="calls between two kills")
-    again = found["calls_repeated_by_kill"]
-    axis.bar(range(1, len(again) + 1), again, color=NOTED, label="of them made again later")
+    again = found["steps_repeated_by_kill"]
+    axis.bar(range(1, len(again) + 1), again, color=NOTED, label="steps among them that were done again")
     same = found["contexts"] - found["different_from_undisturbed"]
     axis.set(
         title=f"{found['kills']} kills: {same} of {found['contexts']} contexts as without",
@@ -136,14 +136,17 @@ def _kills(axis: Any, found: Mapping[str, Any]) -> None:
 
 def _preemption(axis: Any, found: Mapping[str, Any]) -> None:
     ways = (("idle", PLAIN), ("sleeping", NOTED), ("sleeping, ending a call", FREE))
-    for name, colour in ways:
-        if found[name]["requests"]:
-            seconds = found[name]["all_s"]
+    for length, style in zip(found, ("-", ":"), strict=True):
+        for name, colour in ways:
+            seconds = found[length][name].get("all_s", ())
             shares = [(place + 1) / len(seconds) for place in range(len(seconds))]
-            axis.step([1000 * value for value in seconds], shares, color=colour, label=name, where="post")
-    axis.axvline(1100 * found["idle"]["p50_s"], color=LIMIT, linestyle="--")
+            milliseconds = [1000 * value for value in seconds]
+            axis.step(milliseconds, shares, style, color=colour, label=f"{length}, {name}", where="post")
+    long = next(iter(found.values()))
+    axis.axvline(1100 * long["idle"]["p50_s"], color=LIMIT, linestyle="--")
     axis.set(title="First token of somebody who comes while it sleeps", xlabel="ms", ylabel="share of requests")
-    axis.legend(fontsize=8, loc="lower right")
+    axis.set(xscale="log")
+    axis.legend(fontsize=7, loc="lower right")
 
 
 def _matching(axis: Any, found: Mapping[str, Any]) -> None:

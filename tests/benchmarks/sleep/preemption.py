@@ -1,13 +1,16 @@
 """What sleep costs somebody who comes while it runs: time to the first token, on the engine that sleep is using.
 
 Blocks of requests to a server that has nothing to sleep on, and to one that sleeps, take turns. Those that found a call of
-sleep's under way are told apart: the server says so itself, for it ended that call.
+sleep's under way are told apart: the server says so itself, for it ended that call. Requests are conversations of some 500
+tokens, for which the bar stands, and single stories in turns: one step of the engine cannot be interrupted, and the shorter
+the prompt, the more of the time to its first token that is.
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,12 @@ from tests.benchmarks.sleep.site import OFF, UNDER_WAY, Client, serving
 
 IDLE_S = 0.2
 SLOWER = 1.1
+LENGTHS = ("conversation", "story")
+IDLE, ENDING, BETWEEN = "idle", "ending a call", "between two calls"
 CONTEXTS = 12
 """Registered for each block in which the server sleeps; forgotten at its end, with what is left of their jobs."""
+STORIES = 6
+"""Of a conversation; what came before the question as others told it."""
 MOST_TRIES = 4
 """Requests per block for each one wanted that finds a call under way."""
 
@@ -41,35 +48,62 @@ class Plan:
         return server.settings(idle_s=IDLE_S, calls_per_upstream=1, max_passes=10, questions=0, warm=False)
 
 
+@dataclass(slots=True)
+class Times:
+    """Seconds to the first token by length of the prompt and state of the server."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def add(self, length: str, state: str, first_s: float) -> None:
+        self.seconds.setdefault(f"{length}, {state}", []).append(first_s)
+
+    def of(self, length: str, *states: str) -> list[float]:
+        return [value for state in states for value in self.seconds.get(f"{length}, {state}", ())]
+
+
 async def measure(plan: Plan, folder: Path) -> dict[str, Any]:
     draw = random.Random(plan.seed)
-    told = stories.cases(plan.rounds * (CONTEXTS + plan.requests * (MOST_TRIES + 1)) + 2, "preemption")
-    fresh = iter(told)
-    idle: list[float] = []
-    ending: list[float] = []
-    between: list[float] = []
+    fresh = _endless("preemption")
+    times = Times()
     bar = ProgressBar("rounds of preemption", plan.rounds)
     async with serving(folder, plan.settings()) as site:
         client = site.client
-        for _ in range(2):
-            await _first_s(client, next(fresh))
+        for length in LENGTHS:
+            await _first_s(client, fresh, length)
         for _ in range(plan.rounds):
-            for _ in range(plan.requests):
+            for number in range(plan.requests):
                 await asyncio.sleep(_gap_s(draw))
-                idle.append(await _first_s(client, next(fresh)))
+                length = LENGTHS[number % 2]
+                times.add(length, IDLE, await _first_s(client, fresh, length))
             contexts = [next(fresh) for _ in range(CONTEXTS)]
             await _register(client, contexts)
-            wanted = len(ending) + plan.requests
-            for _ in range(plan.requests * MOST_TRIES):
-                await asyncio.sleep(_gap_s(draw))
-                before = await _ended_calls(client)
-                first_s = await _first_s(client, next(fresh))
-                (ending if await _ended_calls(client) > before else between).append(first_s)
-                if len(ending) == wanted or not await _is_under_way(client):
-                    break
+            await _disturb(client, plan, draw, fresh, times)
             await _forget(client, contexts)
             bar.step()
-    return figures(idle, ending, between)
+    return figures(times)
+
+
+async def _disturb(client: Client, plan: Plan, draw: random.Random, fresh: Iterator[Case], times: Times) -> None:
+    """Requests while there is something to sleep on, until enough of them have ended a call of sleep's."""
+    hits = 0
+    for number in range(plan.requests * MOST_TRIES):
+        await asyncio.sleep(_gap_s(draw))
+        length = LENGTHS[number % 2]
+        before = await _ended_calls(client)
+        first_s = await _first_s(client, fresh, length)
+        is_hit = await _ended_calls(client) > before
+        if not await _is_under_way(client):
+            return
+        times.add(length, ENDING if is_hit else BETWEEN, first_s)
+        hits += is_hit
+        if hits == plan.requests:
+            return
+
+
+def _endless(seed: str) -> Iterator[Case]:
+    """Stories of which no two are the same."""
+    for number in itertools.count():
+        yield from stories.cases(20, f"{seed} {number}")
 
 
 def _gap_s(draw: random.Random) -> float:
@@ -77,13 +111,12 @@ def _gap_s(draw: random.Random) -> float:
     return IDLE_S + draw.uniform(0.6, 1.4)
 
 
-async def _first_s(client: Client, case: Case) -> float:
-    body = {
-        "model": bundled.MODEL,
-        "messages": [{"role": "user", "content": f"{case.context} {case.questions[0].text}"}],
-        "max_tokens": 16,
-        "temperature": 0,
-    }
+async def _first_s(client: Client, fresh: Iterator[Case], length: str) -> float:
+    case = next(fresh)
+    before = [next(fresh) for _ in range(STORIES - 1)] if length == LENGTHS[0] else []
+    messages = [{"role": "user", "content": told.context} for told in before]
+    messages.append({"role": "user", "content": f"{case.context} {case.questions[0].text}"})
+    body = {"model": bundled.MODEL, "messages": messages, "max_tokens": 16, "temperature": 0}
     return (await client.ask(body, OFF)).first_s
 
 
@@ -109,13 +142,15 @@ async def _ended_calls(client: Client) -> float:
     return await client.metric("predawn_sleep_gate_closed_total", reason="busy")
 
 
-def figures(idle: Sequence[float], ending: Sequence[float], between: Sequence[float]) -> dict[str, Any]:
-    """Times to the first token in seconds: with nothing to sleep on, ending a call of sleep's, and between two such."""
+def figures(times: Times) -> dict[str, Any]:
+    """By length of the prompt: with nothing to sleep on, while it sleeps, and of these the ones that ended a call."""
     return {
-        "idle": _shown(idle),
-        "sleeping": _shown([*ending, *between]),
-        "sleeping, ending a call": _shown(ending),
-        "sleeping, between two calls": _shown(between),
+        length: {
+            "idle": _shown(times.of(length, IDLE)),
+            "sleeping": _shown(times.of(length, ENDING, BETWEEN)),
+            "sleeping, ending a call": _shown(times.of(length, ENDING)),
+        }
+        for length in LENGTHS
     }
 
 
@@ -127,8 +162,9 @@ def _shown(seconds: Sequence[float]) -> dict[str, Any]:
 
 def bars(found: Mapping[str, Any]) -> dict[str, Bar]:
     """What is promised."""
-    if not found["sleeping, ending a call"]["requests"]:
+    long = found[LENGTHS[0]]
+    if not long["sleeping, ending a call"]["requests"]:
         value, reason = None, "no request came while sleep was asking"
     else:
-        value, reason = found["sleeping"]["p50_s"] / found["idle"]["p50_s"], ""
+        value, reason = long["sleeping"]["p50_s"] / long["idle"]["p50_s"], ""
     return {"first token while it sleeps, of that while it does not (p50)": Bar(value, SLOWER, "×", reason)}

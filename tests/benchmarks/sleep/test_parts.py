@@ -6,17 +6,16 @@ import random
 from decimal import Decimal
 
 import pytest
-from tests.benchmarks.sleep import problems, results, stories
+from tests.benchmarks.sleep import preemption, problems, results, stories
 from tests.benchmarks.sleep.asking import Graded, Way, Wording
 from tests.benchmarks.sleep.cases import Case, Question, all_named
-from tests.benchmarks.sleep.clerk import QUESTIONS, Call, answer
+from tests.benchmarks.sleep.clerk import QUESTIONS, Call, Wanted, answer, read
 from tests.benchmarks.sleep.crash import most_in_a_life, repeated_by_kill
 from tests.benchmarks.sleep.curves import Economics, Tokens, economics, interval, mean, median
 from tests.benchmarks.sleep.endpoint import cheapest_equal
 from tests.benchmarks.sleep.grading import is_right, last_number, sentences
 from tests.benchmarks.sleep.journal import Journal
-from tests.benchmarks.sleep.preemption import bars as preemption_bars
-from tests.benchmarks.sleep.preemption import figures as preemption_figures
+from tests.benchmarks.sleep.preemption import BETWEEN, ENDING, IDLE, Times
 from tests.benchmarks.sleep.site import Answer
 
 from predawn.kernels.tiny import language
@@ -231,12 +230,16 @@ def test_the_cheapest_way_that_is_right_as_often_is_compared_else_the_one_that_i
 
 
 def lives(*digests):
-    return [[Call(digest, 0.0) for digest in life] for life in digests]
+    return [[Call(digest, digest.lower(), 0.0) for digest in life] for life in digests]
 
 
-def test_a_repeated_call_is_charged_to_the_kill_that_ended_the_life_in_which_it_was_made():
+def test_a_repeated_call_is_charged_to_each_kill_that_ended_a_life_in_which_it_was_made():
     assert repeated_by_kill(lives("ab", "c", "bd", "ce")) == [1, 1, 0]
     assert repeated_by_kill(lives("ab")) == []
+
+
+def test_two_calls_of_one_step_are_one_step_done_again():
+    assert repeated_by_kill(lives("aAb", "aA")) == [1]
 
 
 def test_a_call_made_twice_between_two_kills_is_seen():
@@ -256,22 +259,30 @@ def test_the_clerk_says_what_sleep_can_read_and_more_with_every_pass():
 
     assert [verdict for verdict, _ in read_verdicts(answer(claims)).values()] == ["right"] * 3
     assert len(read_questions(answer(asked), 5)) == QUESTIONS
-    assert answer("… What is fact 2 of 7?") == answer("What is fact 2 of 7?")
+    assert read("document 7 … What is fact 2 of 7?") == Wanted("7", "answer", 2)
 
 
 # Preemption.
 
 
+def times(idle, ending, between):
+    found = Times()
+    for state, seconds in ((IDLE, idle), (ENDING, ending), (BETWEEN, between)):
+        for first_s in seconds:
+            found.add("conversation", state, first_s)
+    return preemption.figures(found)
+
+
 def test_the_bar_of_preemption_goes_by_all_requests_that_came_while_it_slept():
-    found = preemption_figures([0.01, 0.01], [0.02], [0.01, 0.01])
-    (bar,) = preemption_bars(found).values()
+    found = times([0.01, 0.01], [0.02], [0.01, 0.01])
+    (bar,) = preemption.bars(found).values()
 
     assert bar.value == 1
-    assert found["sleeping, ending a call"]["p50_s"] == 0.02
+    assert found["conversation"]["sleeping, ending a call"]["p50_s"] == 0.02
 
 
 def test_preemption_that_never_happened_has_no_figure():
-    (bar,) = preemption_bars(preemption_figures([0.01], [], [0.01])).values()
+    (bar,) = preemption.bars(times([0.01], [], [0.01])).values()
 
     assert bar.value is None
     assert bar.reason

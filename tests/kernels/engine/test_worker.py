@@ -164,7 +164,7 @@ def test_a_step_that_does_not_end_keeps_it_from_giving_a_sign_of_life(start):
     it = start()
     it.until(Ready)
     it.tell(Ask(1, "chat", HELLO.replace(b"hello", b"stuck")))
-    it.until(Began)
+    it.until(Taken)
     it.tell(Ping(), Ask(2, "chat", HELLO))
     while Taken(2) not in it.said:
         it.said += news(it.frames.feed(os.read(it.process.stdout.fileno(), 4096)))

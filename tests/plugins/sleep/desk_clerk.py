@@ -24,6 +24,7 @@ class DeskClerk(Plugin[PluginSettings]):
         self.endpoints.sleeper = self
         self.seen: list[tuple[str, ...]] = []
         self.will_be: list[Progress] = []
+        self.waits: dict[tuple[str, str], dict[str, str]] = {}
         self.fails_to_purge = False
         self.fails_to_open = False
         self.shelf: Shelf
@@ -52,6 +53,9 @@ class DeskClerk(Plugin[PluginSettings]):
     async def asked(self, context, options) -> None:
         self.seen.append(("asked", context.id, str(options.max_passes)))
         await self.step(context.tenant, context.id)
+
+    def waits_for(self, tenant, context_id):
+        return self.waits.get((tenant, context_id))
 
     async def purge(self, tenant, context_id, job_ids) -> None:
         if self.fails_to_purge:

@@ -4,7 +4,7 @@ import pytest
 
 from predawn.plugins.sleep.effort import is_foreseen, lower, members_for
 from predawn.plugins.sleep.places import Places
-from predawn.plugins.sleep.predictability import Guesses, words_of_all
+from predawn.plugins.sleep.predictability import Guesses, is_covered, telling_words, words_of_all
 from predawn.plugins.sleep.recall import Recalled
 from predawn.proxy.settings import Settings
 
@@ -99,3 +99,11 @@ def test_news_in_the_question_is_not_foreseen_even_where_notes_know_half_of_it()
 def test_a_question_without_names_is_foreseen_only_if_it_was_expected():
     assert not is_foreseen("What is the refund policy?", recalled("- Refunds within a month."))
     assert is_foreseen("what is the refund policy", recalled("- A month.", "What is the refund policy?", "Who pays?"))
+
+
+def test_a_capital_at_the_beginning_of_any_sentence_makes_no_name():
+    known = words_of_all("Ann = 3. Bob = 7.")
+
+    assert telling_words("How many has Bob? Answer with a number. 12 is wrong.") == {"bob", "12"}
+    assert is_covered("How many are there in all? Answer briefly.", known)
+    assert not is_covered("Zed has 4 more than Bob. How many apples does Zed have?", known)

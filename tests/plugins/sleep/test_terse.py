@@ -30,6 +30,18 @@ def test_a_claim_that_does_not_follow_is_at_fault(notes, fault):
     assert found(notes)["Bob"][1] == fault
 
 
+def test_what_is_worked_with_may_be_said_again_first():
+    notes = "Ann = 3. Dan = 5. Bob is Ann + 4. Ann = 3. 3 + 4 = 7. Bob = 7. Cat is Dan * 2. Dan = 5. 5 * 2 = 10. Cat = 10."
+
+    assert found(notes) == {"Ann": (3, None), "Dan": (5, None), "Bob": (7, None), "Cat": (10, None)}
+
+
+def test_what_is_said_again_wrongly_contradicts():
+    notes = "Ann = 3. Bob is Ann + 4. Ann = 4. 4 + 4 = 8. Bob = 8."
+
+    assert found(notes) == {"Ann": (3, "contradiction"), "Bob": (8, "derivation")}
+
+
 def test_what_follows_from_a_fault_is_at_fault():
     notes = "Ann = 3. Bob is Ann + 4. 3 + 4 = 8. Bob = 8. Cat is Bob * 2. 8 * 2 = 16. Cat = 16."
 
