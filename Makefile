@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny docs build clean
+.PHONY: help demo test test-real lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep docs build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ train-tiny: $(VENV)/.dev ## make the bundled model from a seed (an hour on one c
 
 eval-tiny: $(VENV)/.dev ## what the bundled model can do, against its bars; writes results/eval-tiny.json
 	@$(BIN)/python tests/benchmarks/tiny/run.py
+
+eval-sleep: $(VENV)/.dev ## what sleep is worth, against its bars; writes results/eval-sleep.json and a picture
+	@$(BIN)/python tests/benchmarks/sleep/run.py
 
 docs: $(VENV)/.dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py

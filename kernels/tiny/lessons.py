@@ -44,12 +44,16 @@ class Curriculum:
     """Whether worked notes say again what they work with; the first lessons do not, and few take it from far back."""
     bushy: float = 0.0
     """Share of the stories for notes in which many compare with few: the number before is seldom the one needed."""
+    at_once: float = 0.0
+    """Share of lessons in which what is one step away is told without work."""
     sums: float = 0.0
     """Share of lessons that are sums alone."""
 
 
 def lesson(random: Random, curriculum: Curriculum) -> list[Piece]:
     """One conversation."""
+    if curriculum.at_once and random.random() < curriculum.at_once:
+        return [Piece(BEGIN), *one_step(random)]
     if random.random() < curriculum.sums:
         return [Piece(BEGIN), *sums(random)]
     if random.random() < curriculum.drill:
@@ -129,6 +133,24 @@ def _step(random: Random, fact: Fact, value: int, corrected: bool, slip: float) 
     said = f" {wrong}." + (f" {fact.name} = {wrong}." if random.random() < 0.5 else "")
     mended = [Piece(f"{said} Wait: {equation} = {right}."), Piece(f" {fact.name} = {right}.", 1.0)]
     return [start, *mended], right
+
+
+def one_step(random: Random) -> list[Piece]:
+    """Numbers that are at most a step from what was told or just said: answers to questions, or one after the other."""
+    if random.random() < 0.4:
+        story = world.story(random, random.randint(1, 2), random.randint(0, 4))
+        facts = [fact for fact in story.facts if fact.depth <= 1 or random.random() < 0.3]
+        asked = sorted(random.sample(facts, min(len(facts), 6)), key=story.facts.index, reverse=True)
+        return _questions(random, story, asked, language.tell(story, random))
+    story = world.story(random, random.randint(1, 2), random.randint(2, 6))
+    facts = list(story.facts)
+    if random.random() < 0.5:
+        facts = [fact for fact in facts if fact.depth <= 1]
+        random.shuffle(facts)
+    pieces = [_user(f"{language.tell(story, random)} {language.DRILL_REQUEST}"), Piece(ASSISTANT), Piece(ANSWER)]
+    for fact in facts:
+        pieces += [Piece(f" {fact.name} ="), Piece(f" {fact.value}", 1.0), Piece(".")]
+    return [*pieces, Piece(END)]
 
 
 def saying_again(random: Random, curriculum: Curriculum) -> list[Piece]:

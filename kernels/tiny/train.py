@@ -31,7 +31,15 @@ POOL_STEPS = 32
 """Lessons are drawn for so many steps at once and sorted by length, so that batches need little padding."""
 SAVE_EVERY = 100
 FALLS_FROM = 0.3
-"""Part of a run from which the learning rates fall."""
+"""Part of the first schedule from which the learning rates fall."""
+FIRST_SCHEDULE = 2200 / 2816
+"""Part of a run for which the first schedule is made; it is left before its end, at `AT_ONCE_FROM`."""
+AT_ONCE_FROM = 1920 / 2816
+"""Part of a run after which answers one step away are drilled, with the rates at `SECOND_RATE` and falling again."""
+SECOND_RATE = 0.5
+LAST_FROM = 2304 / 2816
+"""Part of a run after which they are drilled most, with the rates falling from `LAST_RATE` to nothing."""
+LAST_RATE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Recipe:
     """Everything a run depends on."""
 
     seed: int = 1
-    steps: int = 2200
+    steps: int = 2816
     tokens: int = 8192
     """Per step, padding included."""
     muon_rate: float = 0.02
@@ -48,19 +56,27 @@ class Recipe:
     """How often a worked step goes wrong, in the last part of the run (`Curriculum.slip`)."""
 
     def rate(self, step: int) -> float:
-        """The learning rates' common factor: up over 100 steps, level, and down from `FALLS_FROM` to the end."""
-        left = (1 - step / self.steps) / (1 - FALLS_FROM)
+        """The learning rates' common factor: up over 100 steps, level, down; and down once more from the half."""
+        done = step / self.steps
+        if done >= LAST_FROM:
+            return max(0.01, LAST_RATE * (1 - done) / (1 - LAST_FROM))
+        if done >= AT_ONCE_FROM:
+            fallen = (done - AT_ONCE_FROM) / (LAST_FROM - AT_ONCE_FROM)
+            return SECOND_RATE + (LAST_RATE - SECOND_RATE) * fallen
+        left = (1 - done / FIRST_SCHEDULE) / (1 - FALLS_FROM)
         return min(1.0, (step + 1) / 100, max(0.02, left))
 
     def curriculum(self, step: int) -> Curriculum:
-        """Looking up and sums first, deeper and deeper stories, then bushy ones, and slips in the last part."""
-        done = step / self.steps
+        """Looking up and sums first, deeper and deeper stories, then bushy ones, slips, and answers at once."""
+        whole = step / self.steps
+        done = whole / FIRST_SCHEDULE
         early = done < 0.15
         return Curriculum(
             deepest=min(8, 2 + int(done * 80)),
             slip=self.slip if done >= 0.6 else 0.0,
             recalling=done >= 0.596,
             bushy=0.7 if done >= 0.465 else 0.0,
+            at_once=0.6 if whole >= LAST_FROM else 0.45 if whole >= AT_ONCE_FROM else 0.0,
             drill=0.25 if early else 0.05,
             sums=0.25 if early else 0.1,
         )
@@ -249,7 +265,7 @@ def _train(run: Run) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m predawn.kernels.tiny.train", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results/tiny"), help="where the run is kept")
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=2816)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slip", type=float, default=0.08)
     parser.add_argument("--threads", type=int, default=1, help="one is as fast as two beside other work")

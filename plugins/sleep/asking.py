@@ -34,7 +34,7 @@ class Refused(StepError):  # noqa: N818 - what the upstream did
     """The upstream will not answer this, however often it is asked."""
 
 
-class Throttled(UpstreamError):
+class Throttled(UpstreamError):  # noqa: N818 - what the upstream did
     """The upstream answered 429, and perhaps for how long it wants to be left alone."""
 
     def __init__(self, upstream: str, message: str, retry_after_s: float | None = None) -> None:

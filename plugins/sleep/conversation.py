@@ -28,7 +28,7 @@ class Conversation:
 
     @classmethod
     def of(cls, route: RouteName, request: Mapping[str, Any]) -> Conversation | None:
-        """The conversation of a request; `None` where there is none that could be read: its upstream says what is wrong."""
+        """The conversation of a request; `None` where there is none that could be read."""
         if route == "chat":
             return _with_system(route, None, request.get("messages"))
         if route == "messages":

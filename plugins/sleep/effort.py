@@ -16,6 +16,8 @@ FORESEEN = 0.9
 """A question that agrees so well with one that was expected is the same question."""
 ASKED_FOR = frozenset({"reasoning_effort", "reasoning", "enable_thinking", "thinking", "thinking_token_budget"})
 """Members by which a client decides itself."""
+AT_ONCE: frozenset[Any] = frozenset({"none", "minimal", "auto"})
+"""Efforts at which answers are given at once, or may be."""
 _SWITCHED_OFF: Mapping[str, Mapping[str, Any]] = {
     "enable_thinking": {"chat_template_kwargs": {"enable_thinking": False}},
     "thinking_budget": {"thinking": {"type": "disabled"}},
@@ -38,20 +40,37 @@ def members_for(knob: str, effort: Effort, *, is_ours: bool = False) -> Mapping[
 
 def lower(edited: dict[str, Any], route: RouteName, members: Mapping[str, Any]) -> bool:
     """Let a request ask for less thought if its client leaves that open; False if there was nothing to change."""
-    template: Any = edited.get("chat_template_kwargs")
-    kept: Mapping[str, Any] = template if isinstance(template, dict) else {}
-    decided = {name for given in (edited, kept) for name, value in given.items() if value is not None}
-    if not members or decided & ASKED_FOR:
+    if not members or _decided(edited):
         return False
     if route == "responses" and "reasoning_effort" in members:
         edited["reasoning"] = {"effort": members["reasoning_effort"]}
     elif route == "chat":
+        said = _template(edited)
         edited.update(members)
         if "chat_template_kwargs" in members:
-            edited["chat_template_kwargs"] = {**kept, **members["chat_template_kwargs"]}
+            edited["chat_template_kwargs"] = {**said, **members["chat_template_kwargs"]}
     else:
         return False
     return True
+
+
+def thinks(request: Mapping[str, Any], members: Mapping[str, Any], *, lowers: bool) -> bool:
+    """Whether a request will be thought about step by step, notes or not: its client wants that, or left it open and
+    nothing will keep the model from it. False where the model has no knob and nobody can know."""
+    if decided := _decided(request):
+        return not any(value in AT_ONCE or value is False for value in decided.values())
+    return bool(members) and not lowers
+
+
+def _decided(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the client itself says about thinking."""
+    given = {**_template(request), **request}
+    return {name: given[name] for name in ASKED_FOR & given.keys() if given[name] is not None}
+
+
+def _template(request: Mapping[str, Any]) -> dict[str, Any]:
+    kept: Any = request.get("chat_template_kwargs")
+    return kept if isinstance(kept, dict) else {}
 
 
 def is_foreseen(question: str, recalled: Recalled) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from predawn.proxy.http_server import Request
 
 OpenShelf: TypeAlias = "Callable[[], Awaitable[Shelf]]"
+Regret: TypeAlias = "Callable[[str, str], Awaitable[int]]"
 log = logging.getLogger("predawn.sleep")
 MAX_LIMIT = 100
 SOURCES = ("registered", "discovered")
@@ -61,6 +62,7 @@ class Endpoints:
         self.index: Index | None = None
         self.sleeper: Sleeper | None = None
         self.clock: Clock | None = None
+        self.regretted: Regret | None = None
         self.models: frozenset[str] | None = None
         """The aliases there are; `None` where any name is taken."""
 
@@ -72,6 +74,7 @@ class Endpoints:
         register("DELETE", "/v1/contexts/{id}", self.forget)
         register("POST", "/v1/contexts/{id}/sleep", self.sleep)
         register("GET", "/v1/contexts/{id}/notes", self.notes)
+        register("POST", "/v1/exchanges/{id}/regret", self.regret)
 
     async def create(self, request: Request) -> web.Response:
         """201 for a new context, 200 for one that was there: with a new version, or as it is."""
@@ -167,6 +170,17 @@ class Endpoints:
             return _json(await self._detail(shelf, context), 202)
         except StoreError as exc:
             raise _unavailable(exc) from exc
+
+    async def regret(self, request: Request) -> web.Response:
+        """The client's feedback: the answer of one of its exchanges was wrong. Tells how many uses that spoils."""
+        await self._ready()
+        assert self.regretted is not None
+        ident = request.match_info["id"]
+        try:
+            uses = await self.regretted(request["identity"].tenant, ident) if "\0" not in ident else 0
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        return _json({"id": ident, "object": "exchange.regret", "uses": uses})
 
     async def _ready(self) -> tuple[Shelf, Sleeper]:
         if self.open_shelf is None or self.sleeper is None:

@@ -103,11 +103,6 @@ def part(message: Message, *, live: bool = False) -> Part:
     )
 
 
-def estimate_tokens(message: Message) -> int:
-    """Tokens of one message, estimated from its length."""
-    return max(1, len(canonical(message)) // 4)
-
-
 def first_live(messages: Sequence[Message], live: object) -> int:
     """How many messages are stable: those before the first that `live` marks.
 

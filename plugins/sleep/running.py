@@ -133,6 +133,7 @@ class Running:
         endpoints.open_shelf = self._shelf
         endpoints.index = self.index
         endpoints.sleeper = self.night
+        endpoints.regretted = self.regret
         endpoints.clock = self._app.clock
         endpoints.models = None if self.places.has("*") else frozenset(self.places.names)
 

@@ -70,6 +70,11 @@ class SleepSettings(PluginSettings):
     questions: Annotated[int, Field(ge=0, le=MOST_QUESTIONS)] = Field(
         default=5, description="Questions to anticipate for each context; 0 for none."
     )
+    logprobs: bool = Field(
+        default=False,
+        description="Ask for the log-probabilities of anticipated questions: the first sign of how predictable a "
+        "context is, before any has come. Not every upstream takes that.",
+    )
     warm: bool = Field(default=True, description="Keep the prefixes of contexts in the upstream's cache.")
     # with what
     model: str | None = Field(
@@ -154,7 +159,10 @@ class SleepSettings(PluginSettings):
                 ),
                 check=CheckRules(model=self.check_model or "", max_output_tokens=self.max_output_tokens),
                 anticipation=AnticipationRules(
-                    questions=self.questions, max_output_tokens=self.max_output_tokens, conditions=NO_CONDITIONS
+                    questions=self.questions,
+                    max_output_tokens=self.max_output_tokens,
+                    logprobs=self.logprobs,
+                    conditions=NO_CONDITIONS,
                 ),
             ),
             worth=WorthRules(

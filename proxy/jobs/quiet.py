@@ -29,6 +29,8 @@ _OUR_OWN_DOING = (
     "was cancelled during execution",
     "outcome was not recorded",
 )
+_OUR_OWN_ERRORS = frozenset({"DBOSNonExistentWorkflowError", "DBOSAwaitedWorkflowCancelledError"})
+"""A job was purged, or cancelled, while it ran or was picked up."""
 
 
 class _Filter(logging.Filter):
@@ -41,7 +43,7 @@ class _Filter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         caught = record.exc_info[1] if record.exc_info else None
-        if type(caught).__name__ == "DBOSNonExistentWorkflowError":  # the job was purged meanwhile
+        if type(caught).__name__ in _OUR_OWN_ERRORS:
             return False
         if any(words in message for words in _OUR_OWN_DOING):
             return False

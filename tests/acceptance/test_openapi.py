@@ -32,7 +32,7 @@ async def document(running: House) -> Any:
 async def test_every_endpoint_is_documented(served: House) -> None:
     told = await document(served)
     contexts = {"/v1/contexts", "/v1/contexts/{id}", "/v1/contexts/{id}/notes", "/v1/contexts/{id}/sleep"}
-    plugins = {"/v1/exchanges", "/v1/exchanges/{id}", *contexts}
+    plugins = {"/v1/exchanges", "/v1/exchanges/{id}", "/v1/exchanges/{id}/regret", *contexts}
     ours = {f"/v1{route.path}" for route in ROUTES} | {"/v1/models", "/v1/models/{id}", *plugins}
 
     assert set(told["paths"]) == ours | {"/health", "/ready", "/version", "/openapi.json"}

@@ -61,8 +61,8 @@ class Interview:
     async def one(self, way: Way, name: str, case: Case, question: Question, prefix: str = "") -> None:
         key = f"{prefix}{way.name}/{name}"
         if key not in self.journal:
-            headers = None if way.sleeps else OFF
-            answer = await self.client.ask(self.wording.body(case, question, way), headers)
+            headers = {"x-predawn-context": case.id} if question.names_context else {}
+            answer = await self.client.ask(self.wording.body(case, question, way), headers if way.sleeps else OFF)
             self.journal.add(key, answer.as_json())
 
     async def in_turns(self, ways: Sequence[Way], questions: Sequence[Named], prefix: str = "") -> None:

@@ -10,11 +10,13 @@ class Question:
     answer: str
     """The number that is right."""
     kind: str = "foreseeable"
-    """Or why nobody could have thought about it before: `other noun`, `news`."""
+    """Or why nobody could have thought about it before: `other noun`, `news` it brings with it."""
     depth: int = 0
     """Dependent steps to the answer, where that is known."""
     apart: bool = False
     """True if it is a message of its own instead of standing at the end of the context's."""
+    names_context: bool = False
+    """True if the request says which context it belongs to, for it does not begin with just that."""
 
     @property
     def is_foreseeable(self) -> bool:

@@ -65,7 +65,17 @@ def _accuracy(axis: Any, found: Mapping[str, Any]) -> None:
             axis.annotate(f" {name}", (tokens, right), fontsize=7, va="bottom")
     axis.set(title="Accuracy against test-time tokens", xlabel="output tokens of an answer", ylabel="share right")
     axis.set(xscale="log", ylim=(0, 1.05))
+    _plain_numbers(axis, [1, 2, 5, 10, 20, 50, 100, 200, 500])
     axis.legend(fontsize=8, loc="lower right")
+
+
+def _plain_numbers(axis: Any, ticks: list[int]) -> None:
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    low, high = axis.get_xlim()
+    axis.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _time(axis: Any, found: Mapping[str, Any]) -> None:
@@ -106,6 +116,7 @@ def _costs(axis: Any, found: Mapping[str, Any]) -> None:
     axis.axvline(3, color=LIMIT, linestyle="--")
     axis.set(title="Cost of a query, of that without sleep", xlabel="queries per context (dotted: break-even)")
     axis.set(xscale="log", yscale="log")
+    _plain_numbers(axis, [1, 3, 10, 30, 100])
     axis.legend(fontsize=8)
 
 
@@ -146,6 +157,7 @@ def _preemption(axis: Any, found: Mapping[str, Any]) -> None:
     axis.axvline(1100 * long["idle"]["p50_s"], color=LIMIT, linestyle="--")
     axis.set(title="First token of somebody who comes while it sleeps", xlabel="ms", ylabel="share of requests")
     axis.set(xscale="log")
+    _plain_numbers(axis, [5, 10, 20, 50, 100, 200])
     axis.legend(fontsize=7, loc="lower right")
 
 

@@ -74,7 +74,11 @@ def main() -> int:
     folders = []
     for part in options.parts:
         print(f"{part} …", flush=True)
-        found[part], folder = _measured(part, options, evidence)
+        try:
+            found[part], folder = _measured(part, options, evidence)
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+            return 130
         folders.append(folder)
     evidence.figures = found
     out = _out(options)

@@ -14,23 +14,30 @@ NEWS_LARGEST = 12
 
 
 def cases(count: int, seed: str) -> list[Case]:
-    """The first `count` stories of an endless row; depths as the bundled model's own evaluation has them."""
+    """The first `count` stories of an endless row."""
     draw = Random(seed)
     found: list[Case] = []
     while len(found) < count:
         depth = 1 + len(found) % world.DEEPEST
         story = world.story(draw, depth, draw.randint(0, world.MOST_DISTRACTORS))
-        while len(story.facts) < ASKED:  # a shallow question about a story with enough people in it
+        while len(_derived(story)) < ASKED:  # a shallow one, with enough people in it
             story = world.story(draw, draw.randint(depth, world.DEEPEST), world.MOST_DISTRACTORS)
         found.append(case(draw, f"story-{len(found)}", _with_aside(draw, story)))
     return found
 
 
 def case(draw: Random, ident: str, story: Story) -> Case:
-    """Questions about five people in any order, and two that no notes foresee."""
-    facts = draw.sample(story.facts, min(len(story.facts), ASKED))
+    """Questions about five people in any order, and three that no notes foresee."""
+    facts = draw.sample(_derived(story), ASKED)
     foreseeable = [Question(language.ask(story, fact.name), str(fact.value), depth=fact.depth) for fact in facts]
-    return Case(ident, language.tell(story), (*foreseeable, _other_noun(draw, story), _news(draw, story)))
+    news = _news(draw, story)
+    unforeseeable = (replace(news, kind="news, apart", apart=True), replace(news, kind="news", names_context=True))
+    return Case(ident, language.tell(story), (*foreseeable, _other_noun(draw, story), *unforeseeable))
+
+
+def _derived(story: Story) -> list[Fact]:
+    """Whose number has to be worked out: what the story says in so many words needs no thought."""
+    return [fact for fact in story.facts if fact.depth]
 
 
 def _with_aside(draw: Random, story: Story) -> Story:
@@ -50,13 +57,16 @@ def _other_noun(draw: Random, story: Story) -> Question:
 
 
 def _news(draw: Random, story: Story) -> Question:
-    """A question that brings a sentence with it: of somebody who is not in the story, compared with somebody who is."""
+    """A question that brings a sentence with it: of somebody who is not in the story, compared with somebody who is.
+
+    It can come as a message of its own, or at the end of the story's by a client that names the context.
+    """
     parent = draw.choice([fact for fact in story.facts if fact.value < world.LARGEST])
     more = draw.randint(1, min(NEWS_LARGEST, world.LARGEST - parent.value))
     news = Fact(_newcomer(draw, story), parent.value + more, parent.name, "+", more, parent.depth + 1)
     said = language.sentence(news, story.noun, named=False)
     asked = f"How many {story.noun} does {news.name} have?"
-    return Question(f"{said} {asked}", str(news.value), "news", news.depth, apart=True)
+    return Question(f"{said} {asked}", str(news.value), "news", news.depth)
 
 
 def _newcomer(draw: Random, story: Story) -> str:

@@ -91,3 +91,11 @@ def test_sums_are_right():
     for pieces in (lessons.sums(Random(seed)) for seed in range(20)):
         for left, operation, operand, result in re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)\.", text(pieces)):
             assert world.apply(int(left), operation, int(operand)) == int(result)
+
+
+def test_what_is_one_step_away_is_told_right():
+    for pieces in (lessons.one_step(Random(seed)) for seed in range(40)):
+        told = text(pieces).partition(tokenizer.END)[0]
+        for name, value in language.claims(text(pieces)):
+            assert f"{name} has" in told
+            assert 0 <= value <= world.LARGEST

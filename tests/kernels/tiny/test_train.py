@@ -74,17 +74,17 @@ def test_padding_is_not_learnt():
     assert batch.weights.tolist() == [1.0, 1.0, 2.0]
 
 
-def test_the_rate_rises_stands_and_falls():
-    recipe = Recipe(steps=4000)
-    fall = int(train.FALLS_FROM * recipe.steps)
-    rates = [recipe.rate(step) for step in (0, 99, fall, (fall + recipe.steps) // 2, 3999)]
+def test_the_rate_rises_stands_and_falls_twice():
+    recipe = Recipe(steps=2816)
+    rates = [recipe.rate(step) for step in (0, 99, 660, 1430, 1919, 1920, 2304, 2560, 2815)]
 
-    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.02])
+    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.1825, 0.5, 0.2, 0.1, 0.01], abs=1e-3)
 
 
-def test_drills_come_first_and_slips_last():
+def test_drills_come_first_and_slips_and_answers_at_once_last():
     recipe = Recipe(steps=1000)
-    first, middle, last = (recipe.curriculum(step) for step in (0, 400, 700))
+    first, middle, last = (recipe.curriculum(step) for step in (0, 400, 800))
 
     assert first.sums + first.drill > middle.sums + middle.drill
     assert (first.slip, middle.slip, last.slip) == (0.0, 0.0, recipe.slip)
+    assert (first.at_once, middle.at_once) == (0.0, 0.0) < (last.at_once, 1.0)

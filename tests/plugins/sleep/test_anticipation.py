@@ -153,3 +153,7 @@ def test_a_use_warms_as_well():
     assert [key for key, _ in warmth.due(440)] == ["a"]
     warmth.primed("b", 1, 450)
     assert len(warmth) == 1
+
+
+def test_a_question_mark_before_any_number_of_spaces_takes_no_time():
+    assert read_questions("Q" + " " * 300_000 + "x", 5) == []

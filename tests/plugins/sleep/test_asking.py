@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from predawn.plugins.sleep.asking import Asking, Deferred, Refused, estimated_tokens
+from predawn.plugins.sleep.asking import Asking, Deferred, Refused, Throttled, estimated_tokens
 from predawn.plugins.sleep.budget_day import DayBudget, DayLimits
 from predawn.plugins.sleep.contexts import Asked, AskOptions, Preempted, Spent
 from predawn.plugins.sleep.desk import MemoryDesk
@@ -153,6 +153,14 @@ async def test_a_refusal_closes_the_gate(clock, tasks):
 
     assert house.gate.closed("up-m").why == "throttled"
     assert house.desk.days == {}
+
+
+async def test_an_upstream_is_left_alone_for_as_long_as_it_asks(clock, tasks):
+    house = House(clock, tasks, fails(Throttled("up-m", "slow down", 300)))
+    with pytest.raises(Postponed):
+        await house.ask(MESSAGES, options())
+
+    assert house.gate.closed("up-m").wait_s == 300
 
 
 async def test_failures_are_tried_again_later_and_not_for_ever(clock, tasks):

@@ -94,3 +94,12 @@ def test_a_response_to_a_plain_text_gets_items():
     found.put(edited, [NOTE, *found.messages])
 
     assert edited["input"] == [NOTE, QUESTION]
+
+
+@pytest.mark.parametrize("route", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("odd", ["said", 5, None, []])
+def test_what_is_no_message_makes_no_conversation(route, odd):
+    """Its upstream says what is wrong with it; a plugin that failed over it would be a 502."""
+    said = [TEXT, odd, QUESTION]
+
+    assert Conversation.of(route, {"input" if route == "responses" else "messages": said}) is None

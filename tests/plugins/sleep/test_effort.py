@@ -2,7 +2,7 @@
 
 import pytest
 
-from predawn.plugins.sleep.effort import is_foreseen, lower, members_for
+from predawn.plugins.sleep.effort import is_foreseen, lower, members_for, thinks
 from predawn.plugins.sleep.places import Places
 from predawn.plugins.sleep.predictability import Guesses, is_covered, telling_words, words_of_all
 from predawn.plugins.sleep.recall import Recalled
@@ -107,3 +107,23 @@ def test_a_capital_at_the_beginning_of_any_sentence_makes_no_name():
     assert telling_words("How many has Bob? Answer with a number. 12 is wrong.") == {"bob", "12"}
     assert is_covered("How many are there in all? Answer briefly.", known)
     assert not is_covered("Zed has 4 more than Bob. How many apples does Zed have?", known)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, False),
+        ({"reasoning_effort": "high"}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "auto"}, False),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, True),
+        ({"enable_thinking": False}, False),
+    ],
+)
+def test_a_request_thinks_if_its_client_says_so(request_, expected):
+    assert thinks(request_, SWITCH, lowers=True) is expected
+
+
+def test_a_request_whose_client_says_nothing_thinks_unless_it_is_kept_from_that():
+    assert thinks({}, SWITCH, lowers=False)
+    assert not thinks({}, {}, lowers=False)

@@ -204,7 +204,7 @@ async def test_sleep_is_asked_for_once():
     assert first[1]["state"] == again[1]["state"] == "sleeping"
     assert first[1]["progress"] == {
         "state": "sleeping", "stage": "consolidate", "pass_no": 1, "max_passes": 4, "tokens": 100,
-        "budget_tokens": 1000, "decision": None,
+        "budget_tokens": 1000, "decision": None, "waits": None,
     }  # fmt: skip
     assert at.clerk.seen[1:] == [("asked", "c", "4")]
 
@@ -277,3 +277,27 @@ async def test_many_clients_at_once_make_one_context():
         answers = await asyncio.gather(*(at.ask("POST", body={"text": "x", "id": "c"}) for _ in range(8)))
 
     assert sorted(status for status, _ in answers) == [200] * 7 + [201]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/%00"), ("DELETE", "/a%00b"), ("POST", "/%00/sleep")])
+async def test_a_name_with_a_nul_names_nothing(method, path):
+    async with desk() as at:
+        status, error = await at.ask(method, path)
+
+    assert (status, error["code"]) == (404, "context_not_found")
+
+
+async def test_a_name_does_not_end_in_a_line_break():
+    async with desk() as at:
+        status, error = await at.ask("POST", body={"text": "one", "id": "story\n"})
+
+    assert (status, error["param"]) == (400, "id")
+
+
+async def test_what_a_context_waits_for_is_shown():
+    async with desk() as at:
+        at.clerk.waits["default", "story"] = {"why": "busy"}
+        _, made = await at.ask("POST", body={"text": "one", "id": "story"})
+        _, other = await at.ask("POST", body={"text": "two", "id": "other"})
+
+    assert (made["progress"]["waits"], other["progress"]["waits"]) == ({"why": "busy"}, None)

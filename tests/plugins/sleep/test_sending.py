@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from predawn.plugins.sleep.asking import Throttled, estimated_tokens
 from predawn.plugins.sleep.contexts import AskOptions
 from predawn.plugins.sleep.places import Places
 from predawn.plugins.sleep.sending import Sending
@@ -112,6 +113,42 @@ async def test_logprobs_are_heard_where_they_are_asked_for():
     assert (asked.text, asked.logprobs) == ("soso", (-0.5, -0.5))
     assert asked.output_tokens == 2
     assert bench.booked[0].ledger.estimated
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"[1]",
+        b"5",
+        b'{"choices": 7}',
+        b'{"choices": [5]}',
+        b'{"choices": [{"delta": "x", "logprobs": {"content": 1}}]}',
+    ],
+)
+async def test_an_answer_of_any_shape_is_an_answer(told):
+    bench = Bench(Answer(raw=(b"data: " + told + b"\n\n", b"data: [DONE]\n\n")))
+    asked = await bench.send(QUESTION, options(logprobs=True))
+
+    assert (asked.text, asked.output_tokens) == ("", 0)
+
+
+@pytest.mark.parametrize("usage", ["", ',"usage":{}', ',"usage":{"prompt_tokens":-9}'])
+async def test_a_prompt_costs_its_estimate_where_the_upstream_does_not_tell(usage):
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"so"}}]%s}\n\n' % usage.encode()
+    bench = Bench(Answer(raw=(event, b"data: [DONE]\n\n")))
+    asked = await bench.send(QUESTION, options())
+    (exchange,) = bench.booked
+
+    assert asked.prompt_tokens == exchange.ledger.prompt == estimated_tokens(QUESTION)
+    assert asked.output_tokens == 1
+
+
+async def test_a_refusal_tells_how_long_to_stay_away():
+    bench = Bench(Answer(status=429, headers={"retry-after": "77"}))
+    with pytest.raises(Throttled) as refused:
+        await bench.send(QUESTION, options())
+
+    assert refused.value.retry_after_s == 77
 
 
 async def test_a_cancelled_call_is_cut_upstream_and_what_it_said_is_booked():

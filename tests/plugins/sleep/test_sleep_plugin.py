@@ -292,6 +292,28 @@ async def test_regret_is_noted_once():
     assert (counts, other, use.regret, counted[()]) == ([1, 0], 0, True, 1)
 
 
+async def test_a_client_says_that_an_answer_was_wrong():
+    async with sleeping() as bench:
+        result = await bench.run(asking())
+        told = await bench.proxy.http("POST", f"/v1/exchanges/{result.exchange.id}/regret", b"")
+        unknown = await bench.proxy.http("POST", "/v1/exchanges/%00/regret", b"")
+        (use,) = await bench.running.shelf.uses("default", "shop")
+
+    assert (told.status, json.loads(told.body)["uses"], use.regret) == (200, 1, True)
+    assert (unknown.status, json.loads(unknown.body)["uses"]) == (200, 0)
+
+
+@pytest.mark.parametrize("choices", ["7", "[5]", '[{"finish_reason": {}}]'])
+async def test_chunks_of_any_shape_pass_while_a_context_has_no_notes(choices):
+    event = f'data: {{"choices": {choices}}}\n\n'.encode()
+    said = Answer(raw=(event, b"data: [DONE]\n\n"))
+    async with sleeping(upstream=ScriptedUpstream(said), put=False) as bench:
+        await bench.put(notes="")
+        result = await bench.run(asking(), stream=True)
+
+    assert result.raw == event + b"data: [DONE]\n\n"
+
+
 async def test_around_completion_answers_what_was_answered_asleep():
     async with sleeping(serve="exact") as bench:
         known = Anticipated(

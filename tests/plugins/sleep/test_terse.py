@@ -31,7 +31,9 @@ def test_a_claim_that_does_not_follow_is_at_fault(notes, fault):
 
 
 def test_what_is_worked_with_may_be_said_again_first():
-    notes = "Ann = 3. Dan = 5. Bob is Ann + 4. Ann = 3. 3 + 4 = 7. Bob = 7. Cat is Dan * 2. Dan = 5. 5 * 2 = 10. Cat = 10."
+    notes = (
+        "Ann = 3. Dan = 5. Bob is Ann + 4. Ann = 3. 3 + 4 = 7. Bob = 7. Cat is Dan * 2. Dan = 5. 5 * 2 = 10. Cat = 10."
+    )
 
     assert found(notes) == {"Ann": (3, None), "Dan": (5, None), "Bob": (7, None), "Cat": (10, None)}
 

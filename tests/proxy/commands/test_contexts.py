@@ -187,6 +187,12 @@ def test_a_key_with_a_line_break_is_refused_without_showing_it():
     assert "sesame" not in str(caught.value)
 
 
+def test_the_bar_tells_what_is_waited_for():
+    context = {"state": "queued", "progress": {"waits": {"why": "busy", "in_flight": 1}}}
+
+    assert contexts.progress(context).endswith("queued  waits: busy")
+
+
 def test_nothing_moves_the_cursor():
     context = {"state": "sleeping\x1b[2J", "progress": {"stage": "\x07", "pass_no": 9, "max_passes": 3, "tokens": 5}}
 
