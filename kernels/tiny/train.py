@@ -32,14 +32,17 @@ POOL_STEPS = 32
 SAVE_EVERY = 100
 FALLS_FROM = 0.3
 """Part of the first schedule from which the learning rates fall."""
-FIRST_SCHEDULE = 2200 / 2816
+FIRST_SCHEDULE = 2200 / 3200
 """Part of a run for which the first schedule is made; it is left before its end, at `AT_ONCE_FROM`."""
-AT_ONCE_FROM = 1920 / 2816
+AT_ONCE_FROM = 1920 / 3200
 """Part of a run after which answers one step away are drilled, with the rates at `SECOND_RATE` and falling again."""
 SECOND_RATE = 0.5
-LAST_FROM = 2304 / 2816
+MORE_AT_ONCE_FROM = 2304 / 3200
+"""Part of a run after which they are drilled more, with the rates at `THIRD_RATE`."""
+THIRD_RATE = 0.2
+LAST_FROM = 2624 / 3200
 """Part of a run after which they are drilled most, with the rates falling from `LAST_RATE` to nothing."""
-LAST_RATE = 0.2
+LAST_RATE = 0.075
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Recipe:
     """Everything a run depends on."""
 
     seed: int = 1
-    steps: int = 2816
+    steps: int = 3200
     tokens: int = 8192
     """Per step, padding included."""
     muon_rate: float = 0.02
@@ -60,9 +63,10 @@ class Recipe:
         done = step / self.steps
         if done >= LAST_FROM:
             return max(0.01, LAST_RATE * (1 - done) / (1 - LAST_FROM))
+        if done >= MORE_AT_ONCE_FROM:
+            return _between(THIRD_RATE, LAST_RATE, (done - MORE_AT_ONCE_FROM) / (LAST_FROM - MORE_AT_ONCE_FROM))
         if done >= AT_ONCE_FROM:
-            fallen = (done - AT_ONCE_FROM) / (LAST_FROM - AT_ONCE_FROM)
-            return SECOND_RATE + (LAST_RATE - SECOND_RATE) * fallen
+            return _between(SECOND_RATE, THIRD_RATE, (done - AT_ONCE_FROM) / (MORE_AT_ONCE_FROM - AT_ONCE_FROM))
         left = (1 - done / FIRST_SCHEDULE) / (1 - FALLS_FROM)
         return min(1.0, (step + 1) / 100, max(0.02, left))
 
@@ -76,10 +80,22 @@ class Recipe:
             slip=self.slip if done >= 0.6 else 0.0,
             recalling=done >= 0.596,
             bushy=0.7 if done >= 0.465 else 0.0,
-            at_once=0.6 if whole >= LAST_FROM else 0.45 if whole >= AT_ONCE_FROM else 0.0,
+            at_once=_at_once(whole),
             drill=0.25 if early else 0.05,
             sums=0.25 if early else 0.1,
         )
+
+
+def _between(first: float, last: float, part: float) -> float:
+    return first + (last - first) * part
+
+
+def _at_once(done: float) -> float:
+    if done >= LAST_FROM:
+        return 0.75
+    if done >= MORE_AT_ONCE_FROM:
+        return 0.6
+    return 0.45 if done >= AT_ONCE_FROM else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +281,7 @@ def _train(run: Run) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m predawn.kernels.tiny.train", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results/tiny"), help="where the run is kept")
-    parser.add_argument("--steps", type=int, default=2816)
+    parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slip", type=float, default=0.08)
     parser.add_argument("--threads", type=int, default=1, help="one is as fast as two beside other work")
