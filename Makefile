@@ -61,7 +61,7 @@ bench-kernels: $(VENV)/.dev ## sharing on a CPU, the engine against transformers
 bench-gpu: $(VENV)/.dev ## the fused kernels on a GPU; says what it needs where there is none
 	@$(BIN)/python tests/benchmarks/kernels/gpu.py
 
-train-tiny: $(VENV)/.dev ## make the bundled model from a seed (40 minutes on one core); goes on where it stopped
+train-tiny: $(VENV)/.dev ## make the bundled model from a seed (50 minutes on one core); goes on where it stopped
 	@$(BIN)/python -m predawn.kernels.tiny.train
 
 eval-tiny: $(VENV)/.dev ## what the bundled model can do, against its bars; writes results/eval-tiny.json

@@ -32,17 +32,20 @@ POOL_STEPS = 32
 SAVE_EVERY = 100
 FALLS_FROM = 0.3
 """Part of the first schedule from which the learning rates fall."""
-FIRST_SCHEDULE = 2200 / 3200
+FIRST_SCHEDULE = 2200 / 3520
 """Part of a run for which the first schedule is made; it is left before its end, at `AT_ONCE_FROM`."""
-AT_ONCE_FROM = 1920 / 3200
+AT_ONCE_FROM = 1920 / 3520
 """Part of a run after which answers one step away are drilled, with the rates at `SECOND_RATE` and falling again."""
 SECOND_RATE = 0.5
-MORE_AT_ONCE_FROM = 2304 / 3200
+MORE_AT_ONCE_FROM = 2304 / 3520
 """Part of a run after which they are drilled more, with the rates at `THIRD_RATE`."""
 THIRD_RATE = 0.2
-LAST_FROM = 2624 / 3200
+LAST_FROM = 2624 / 3520
 """Part of a run after which they are drilled most, with the rates falling from `LAST_RATE` to nothing."""
 LAST_RATE = 0.075
+SLOW_FROM = 2912 / 3520
+"""Part of a run after which they fall more slowly, from `SLOW_RATE`."""
+SLOW_RATE = 0.0375
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Recipe:
     """Everything a run depends on."""
 
     seed: int = 1
-    steps: int = 3200
+    steps: int = 3520
     tokens: int = 8192
     """Per step, padding included."""
     muon_rate: float = 0.02
@@ -61,8 +64,10 @@ class Recipe:
     def rate(self, step: int) -> float:
         """The learning rates' common factor: up over 100 steps, level, down; and down once more from the half."""
         done = step / self.steps
+        if done >= SLOW_FROM:
+            return max(0.005, SLOW_RATE * (1 - done) / (1 - SLOW_FROM))
         if done >= LAST_FROM:
-            return max(0.01, LAST_RATE * (1 - done) / (1 - LAST_FROM))
+            return _between(LAST_RATE, SLOW_RATE, (done - LAST_FROM) / (SLOW_FROM - LAST_FROM))
         if done >= MORE_AT_ONCE_FROM:
             return _between(THIRD_RATE, LAST_RATE, (done - MORE_AT_ONCE_FROM) / (LAST_FROM - MORE_AT_ONCE_FROM))
         if done >= AT_ONCE_FROM:
@@ -281,7 +286,7 @@ def _train(run: Run) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m predawn.kernels.tiny.train", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results/tiny"), help="where the run is kept")
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=3520)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slip", type=float, default=0.08)
     parser.add_argument("--threads", type=int, default=1, help="one is as fast as two beside other work")

@@ -328,7 +328,10 @@ CULPRITS = {
     "an unknown plugin": ({"plugins": ["recrod"]}, "record"),
     "a state that is a folder": ({"state": "/", "plugins": ["record"]}, "/"),
     "a plugin's settings": ({"plugins": [{"record": {"flush_s": -1}}]}, "flush_s"),
-    "a local engine": ({"upstreams": [{"name": "tiny", "kind": "local"}], "models": []}, "tiny"),
+    "a model that is not there": (
+        {"upstreams": [{"name": "tiny", "kind": "local", "path": "no-such-model"}], "models": []},
+        "no-such-model",
+    ),
     "a bad script": (
         {"upstreams": [{"name": "fake", "kind": "scripted", "script": {"txet": "x"}}], "models": []},
         "txet",

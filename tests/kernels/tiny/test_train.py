@@ -75,10 +75,10 @@ def test_padding_is_not_learnt():
 
 
 def test_the_rate_rises_stands_and_falls_twice():
-    recipe = Recipe(steps=3200)
-    rates = [recipe.rate(step) for step in (0, 99, 660, 1430, 1919, 1920, 2304, 2624, 3199)]
+    recipe = Recipe(steps=3520)
+    rates = [recipe.rate(step) for step in (0, 99, 660, 1430, 1919, 1920, 2304, 2624, 2912, 3519)]
 
-    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.1825, 0.5, 0.2, 0.075, 0.01], abs=1e-3)
+    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.1825, 0.5, 0.2, 0.075, 0.0375, 0.005], abs=1e-3)
 
 
 def test_drills_come_first_and_slips_and_answers_at_once_last():
