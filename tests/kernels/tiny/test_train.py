@@ -83,7 +83,7 @@ def test_the_rate_rises_stands_and_falls_twice():
 
 def test_drills_come_first_and_slips_and_answers_at_once_last():
     recipe = Recipe(steps=1000)
-    first, middle, last = (recipe.curriculum(step) for step in (0, 400, 800))
+    first, middle, last = (recipe.curriculum(step) for step in (0, 300, 900))
 
     assert first.sums + first.drill > middle.sums + middle.drill
     assert (first.slip, middle.slip, last.slip) == (0.0, 0.0, recipe.slip)
