@@ -14,9 +14,10 @@ from torch import Tensor
 
 from predawn.kernels.engine import gguf_tokens
 from predawn.kernels.engine.chat import ChatTemplate
-from predawn.kernels.engine.config import LARGEST, MOST_LAYERS, MOST_POSITIONS, ModelConfig
+from predawn.kernels.engine.config import MOST_LAYERS, MOST_POSITIONS, ModelConfig
 from predawn.kernels.engine.errors import CheckpointError
 from predawn.kernels.engine.gguf_header import GgufHeader, read_header
+from predawn.kernels.engine.keys import Keys
 from predawn.kernels.engine.rope import Interleaved
 from predawn.kernels.engine.tokens import Tokenizer
 from predawn.kernels.engine.weights import ModelWeights, Naming, Progress, gather
@@ -98,8 +99,8 @@ class _Tensors:
 
 
 def _config(path: Path, header: GgufHeader, source: _Tensors) -> ModelConfig:
-    keys = _Keys(path, header.metadata)
-    keys.refuse_unsupported()
+    keys = Keys(path, header.metadata, fix="convert it anew")
+    _refuse_unsupported(keys)
     heads = keys.count("llama.attention.head_count")
     dim = keys.count("llama.embedding_length")
     head_dim = keys.count("llama.attention.key_length", keys.count("llama.rope.dimension_count", dim // heads))
@@ -136,38 +137,16 @@ def _config(path: Path, header: GgufHeader, source: _Tensors) -> ModelConfig:
     )
 
 
-class _Keys:
-    """The metadata of a file, checked as it is read."""
-
-    def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
-        self._path = path
-        self._metadata = metadata
-
-    def refuse_unsupported(self) -> None:
-        """Raise `CheckpointError` for what would be computed wrongly."""
-        for key, supported, fix in (
-            ("general.architecture", ("llama",), "serve it with llama.cpp"),
-            ("llama.rope.scaling.type", (None, "none"), "serve it with llama.cpp"),
-            ("llama.expert_count", (None, 0), "mixtures of experts are not supported; serve it with llama.cpp"),
-            ("split.count", (None, 0, 1), "merge the parts with llama-gguf-split --merge"),
-        ):
-            if (found := self._metadata.get(key)) not in supported:
-                raise CheckpointError(self._path, f"{found!r:.60} is not supported", tensor=key, fix=fix)
-
-    def count(self, key: str, default: int | None = None, most: int = LARGEST) -> int:
-        """A positive whole number of plausible size."""
-        found = self._metadata.get(key, default)
-        if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= most:
-            words = f"must be a whole number from 1 to {most}, not {found!r:.60}"
-            raise CheckpointError(self._path, words, tensor=key, fix="convert it anew")
-        return found
-
-    def number(self, key: str, default: float) -> float:
-        """A positive number."""
-        found = self._metadata.get(key, default)
-        if not isinstance(found, int | float) or not 0 < found < 1e12:
-            raise CheckpointError(self._path, f"must be a positive number, not {found!r:.60}", tensor=key)
-        return float(found)
+def _refuse_unsupported(keys: Keys) -> None:
+    """Raise `CheckpointError` for what would be computed wrongly."""
+    for key, supported, fix in (
+        ("general.architecture", ("llama",), "serve it with llama.cpp"),
+        ("llama.rope.scaling.type", (None, "none"), "serve it with llama.cpp"),
+        ("llama.expert_count", (None, 0), "mixtures of experts are not supported; serve it with llama.cpp"),
+        ("split.count", (None, 0, 1), "merge the parts with llama-gguf-split --merge"),
+    ):
+        if (found := keys.get(key)) not in supported:
+            raise CheckpointError(keys.path, f"{found!r:.60} is not supported", tensor=key, fix=fix)
 
 
 def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> ChatTemplate | None:

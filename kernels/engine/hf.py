@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from predawn.kernels.engine.config import LARGEST, MOST_LAYERS, MOST_POSITIONS, MOST_REPEATS, ModelConfig
+from predawn.kernels.engine.config import MOST_LAYERS, MOST_POSITIONS, MOST_REPEATS, ModelConfig
 from predawn.kernels.engine.errors import CheckpointError
+from predawn.kernels.engine.keys import Keys
 from predawn.kernels.engine.rope import Llama3Scaling
 from predawn.kernels.engine.weights import Naming, Source
 from predawn.kernels.shape import BlockShape
@@ -39,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> ModelConfig:
     """What `config.json` and `generation_config.json` say; anything this engine would compute wrongly is refused."""
     path = folder / "config.json"
-    keys = _Keys(path, read_json(path))
+    keys = Keys(path, read_json(path))
     _refuse_unsupported(keys)
     heads = keys.count("num_attention_heads")
     kv_heads = keys.count("num_key_value_heads", heads)
@@ -76,44 +77,7 @@ def read_config(folder: Path) -> ModelConfig:
     )
 
 
-class _Keys:
-    """The keys of a configuration, checked as they are read."""
-
-    def __init__(self, path: Path, found: Mapping[str, Any]) -> None:
-        self.path = path
-        self._found = found
-
-    def __contains__(self, key: str) -> bool:
-        return self._found.get(key) is not None
-
-    def get(self, key: str, default: Any = None) -> Any:
-        found = self._found.get(key)
-        return default if found is None else found
-
-    def count(self, key: str, default: int | None = None, most: int = LARGEST) -> int:
-        """A positive whole number of plausible size."""
-        found = self.get(key, default)
-        if found is None:
-            raise CheckpointError(self.path, "is missing", tensor=key, fix="this engine reads Llama configurations")
-        if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= most:
-            raise CheckpointError(self.path, f"must be a whole number from 1 to {most}, not {found!r:.60}", tensor=key)
-        return found
-
-    def number(self, key: str, default: float) -> float:
-        """A positive finite number."""
-        found = self.get(key, default)
-        if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < 1e12:
-            raise CheckpointError(self.path, f"must be a positive number, not {found!r:.60}", tensor=key)
-        return float(found)
-
-    def flag(self, key: str) -> bool:
-        found = self.get(key, False)
-        if not isinstance(found, bool):
-            raise CheckpointError(self.path, f"must be true or false, not {found!r:.60}", tensor=key)
-        return found
-
-
-def _refuse_unsupported(keys: _Keys) -> None:
+def _refuse_unsupported(keys: Keys) -> None:
     def refuse(key: str, what: str) -> None:
         raise CheckpointError(
             keys.path,
@@ -138,19 +102,19 @@ def _refuse_unsupported(keys: _Keys) -> None:
         refuse("sliding_window", "attention within a window is not supported")
 
 
-def _repeat(keys: _Keys) -> int:
+def _repeat(keys: Keys) -> int:
     """How often each block runs: `share_repeat` is our key; MobileLLM's `layer_sharing` is twice, and once if false."""
     if "layer_sharing" in keys and not keys.flag("layer_sharing"):
         return 1
     return keys.count("share_repeat", 2 if "layer_sharing" in keys else 1, MOST_REPEATS)
 
 
-def _rope(keys: _Keys) -> tuple[float, Llama3Scaling | None]:
+def _rope(keys: Keys) -> tuple[float, Llama3Scaling | None]:
     """Base and scaling; transformers 5 writes both into `rope_parameters`, older versions into two keys."""
     found = keys.get("rope_parameters", keys.get("rope_scaling", {}))
     if not isinstance(found, dict):
         raise CheckpointError(keys.path, f"must be an object, not {found!r:.60}", tensor="rope_scaling")
-    inner = _Keys(keys.path, found)
+    inner = Keys(keys.path, found)
     theta = inner.number("rope_theta", keys.number("rope_theta", 10_000.0))
     kind = inner.get("rope_type", inner.get("type", "default"))
     if kind == "default":
@@ -173,7 +137,7 @@ def _rope(keys: _Keys) -> tuple[float, Llama3Scaling | None]:
     return theta, scaling
 
 
-def _eos_ids(folder: Path, keys: _Keys) -> tuple[int, ...]:
+def _eos_ids(folder: Path, keys: Keys) -> tuple[int, ...]:
     generation = folder / "generation_config.json"
     found = read_json(generation).get("eos_token_id") if generation.exists() else None
     if found is None:

@@ -80,16 +80,16 @@ def step(fact: Fact, parent_value: int | None = None) -> str:
     return f"{fact.name} is {fact.parent} {work}. {parent_value} {work} = {fact.value}. {fact.name} = {fact.value}."
 
 
-def worked_notes(story: Story, *, recalling: bool = True) -> str:
+def worked_notes(story: Story) -> str:
     """Everyone's number, with the work, in the order told: `Bob is Ann + 4. Ann = 3. 3 + 4 = 7. Bob = 7.`
 
-    The number that is worked with is said again first, for it may stand far back; `recalling` False leaves that out.
+    The number that is worked with is said again first, for it may stand far back.
     """
     values = {fact.name: fact.value for fact in story.facts}
     lines = []
     for fact in story.facts:
         line = step(fact, values.get(fact.parent or ""))
-        if recalling and fact.parent is not None:
+        if fact.parent is not None:
             known = f"{fact.parent} = {values[fact.parent]}."
             line = line.replace(". ", f". {known} ", 1)
         lines.append(line)

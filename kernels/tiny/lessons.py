@@ -1,7 +1,8 @@
 """Conversations to learn from, each made of pieces of text with the weight their tokens have in the loss.
 
-Five kinds: working step by step (at times with a step put right), answering at once, answering from notes, writing
-notes, and saying again what was told. Several questions are asked of a story where one would waste the reading of it.
+Working step by step (at times with a step put right), answering at once, answering from notes, writing notes; and
+drills: numbers one step away, saying again what was told, and sums. Several questions are asked of a story where one
+would waste the reading of it.
 """
 
 from __future__ import annotations
@@ -34,45 +35,45 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """What is taught just now: how deep, and how often a worked step has a wrong result that later steps build on."""
+    """What is taught just now: how deep, how often a worked step goes wrong, and how much of each kind of lesson."""
 
     deepest: int = world.DEEPEST
     slip: float = 0.0
-    drill: float = 0.05
-    """Share of lessons that only say again what was told: looking things up by name comes before everything else."""
-    recalling: bool = True
-    """Whether worked notes say again what they work with; the first lessons do not, and few take it from far back."""
-    bushy: float = 0.0
+    """How often a worked step has a wrong result that later steps build on."""
+    bushy: float = 0.6
     """Share of the stories for notes in which many compare with few: the number before is seldom the one needed."""
-    at_once: float = 0.0
-    """Share of lessons in which what is one step away is told without work."""
-    sums: float = 0.0
-    """Share of lessons that are sums alone."""
+    drill: float = 10.0
+    """Weight of lessons that only say again what was told: looking things up by name comes before everything else."""
+    sums: float = 12.0
+    """Weight of lessons that are sums alone. All other kinds together weigh 140."""
 
 
 def lesson(random: Random, curriculum: Curriculum) -> list[Piece]:
     """One conversation."""
-    if curriculum.at_once and random.random() < curriculum.at_once:
-        return [Piece(BEGIN), *one_step(random)]
-    if random.random() < curriculum.sums:
-        return [Piece(BEGIN), *sums(random)]
-    if random.random() < curriculum.drill:
-        return [Piece(BEGIN), *saying_again(random, curriculum)]
-    kinds: Sequence[Callable[[Random, Curriculum], list[Piece]]] = (stepwise, direct, from_notes, writing_notes)
-    (kind,) = random.choices(kinds, weights=(38, 20, 18, 24))
+    kinds: dict[Callable[[Random, Curriculum], list[Piece]], float] = {
+        stepwise: 40,
+        one_step: 50,
+        direct: 8,
+        from_notes: 18,
+        writing_notes: 24,
+        saying_again: curriculum.drill,
+        sums: curriculum.sums,
+    }
+    (kind,) = random.choices(list(kinds), list(kinds.values()))
     return [Piece(BEGIN), *kind(random, curriculum)]
 
 
-def _story(random: Random, curriculum: Curriculum, *, shallow: bool = False) -> Story:
-    deepest = curriculum.deepest
-    depths = range(deepest + 1)
-    (depth,) = random.choices(depths, [3 if shallow and depth <= 2 else 1 + depth / 8 for depth in depths])
+def _story(random: Random, curriculum: Curriculum, *, shallow: float = 0.0) -> Story:
+    """A story of any depth; the share `shallow` of them takes two steps or fewer."""
+    shallowest = random.random() < shallow
+    depths = range(min(2, curriculum.deepest) + 1 if shallowest else curriculum.deepest + 1)
+    (depth,) = random.choices(depths, [1 + depth / 8 for depth in depths])
     return world.story(random, depth, random.randint(0, min(world.MOST_DISTRACTORS, curriculum.deepest - 1)))
 
 
 def _noted_story(random: Random, curriculum: Curriculum) -> Story:
     """A story to write or read notes on."""
-    if curriculum.bushy and random.random() < curriculum.bushy:
+    if random.random() < curriculum.bushy:
         return world.story(random, random.randint(1, 4), random.randint(3, 7))
     return _story(random, curriculum)
 
@@ -102,7 +103,9 @@ def _wrapping(random: Random) -> tuple[list[Piece], str]:
 
 def stepwise(random: Random, curriculum: Curriculum) -> list[Piece]:
     """A question answered by plan and steps, at times with a step put right."""
-    story = _story(random, curriculum)
+    story = _story(random, curriculum, shallow=0.3)
+    if random.random() < 0.4:  # the plan is to follow from who is asked about, not from where the story ends
+        story = replace(story, asked=random.choice(story.facts).name)
     system, before = _wrapping(random)
     chooses = story.depth >= THINK_FROM_DEPTH and random.random() < 0.15
     pieces = [*system, _user(f"{before}{language.tell(story, random)} {language.ask(story, None, random)}")]
@@ -135,9 +138,9 @@ def _step(random: Random, fact: Fact, value: int, corrected: bool, slip: float) 
     return [start, *mended], right
 
 
-def one_step(random: Random) -> list[Piece]:
+def one_step(random: Random, _curriculum: Curriculum) -> list[Piece]:
     """Numbers that are at most a step from what was told or just said: answers to questions, or one after the other."""
-    if random.random() < 0.4:
+    if random.random() < 0.5:
         story = world.story(random, random.randint(1, 2), random.randint(0, 4))
         facts = [fact for fact in story.facts if fact.depth <= 1 or random.random() < 0.3]
         asked = sorted(random.sample(facts, min(len(facts), 6)), key=story.facts.index, reverse=True)
@@ -149,7 +152,7 @@ def one_step(random: Random) -> list[Piece]:
         random.shuffle(facts)
     pieces = [_user(f"{language.tell(story, random)} {language.DRILL_REQUEST}"), Piece(ASSISTANT), Piece(ANSWER)]
     for fact in facts:
-        pieces += [Piece(f" {fact.name} ="), Piece(f" {fact.value}", 1.0), Piece(".")]
+        pieces += [Piece(f" {fact.name} ="), Piece(f" {fact.value}", 2.0), Piece(".")]
     return [*pieces, Piece(END)]
 
 
@@ -179,7 +182,7 @@ def saying_again(random: Random, curriculum: Curriculum) -> list[Piece]:
     return [*pieces, Piece(END)]
 
 
-def sums(random: Random) -> list[Piece]:
+def sums(random: Random, _curriculum: Curriculum) -> list[Piece]:
     """Two dozen equations."""
     pieces = [Piece(f"{USER} {language.DRILL_REQUEST}{END}{ASSISTANT}{ANSWER}")]
     for _ in range(24):
@@ -203,7 +206,7 @@ def _wrong(random: Random, right: int) -> int:
 
 def direct(random: Random, curriculum: Curriculum) -> list[Piece]:
     """Questions answered at once, the deepest first."""
-    story = _story(random, curriculum, shallow=True)
+    story = _story(random, curriculum, shallow=0.4)
     system, before = _wrapping(random)
     told = f"{before}{language.tell(story, random)}"
     facts = [fact for fact in story.facts if fact.depth <= 2 or random.random() < 0.35] or list(story.facts)
@@ -230,14 +233,14 @@ def from_notes(random: Random, curriculum: Curriculum) -> list[Piece]:
     known = list(story.facts)
     if random.random() < 0.15 and len(known) > 1:  # notes from before the last sentence was known
         known.pop()
-    notes = _notes(random, story, known, recalling=curriculum.recalling)
+    notes = _notes(random, story, known)
     asked = random.sample(story.facts, min(len(story.facts), random.randint(3, 8)))
     return _noted(random, story, notes, asked)
 
 
-def _notes(random: Random, story: Story, known: list[Fact], *, recalling: bool) -> str:
+def _notes(random: Random, story: Story, known: list[Fact]) -> str:
     if random.random() < 0.45:
-        return language.worked_notes(replace(story, sentences=tuple(known)), recalling=recalling)
+        return language.worked_notes(replace(story, sentences=tuple(known)))
     if random.random() < 0.3:
         random.shuffle(known)
     return language.short_notes(known)
@@ -269,7 +272,7 @@ def writing_notes(random: Random, curriculum: Curriculum) -> list[Piece]:
         pieces = [_system(request), _user(told)]
     else:
         pieces = [*system, _user(f"{before}{told} {request}")]
-    worked = Piece(f" {language.worked_notes(story, recalling=curriculum.recalling)}", 1.0)
+    worked = Piece(f" {language.worked_notes(story)}", 1.0)
     pieces.append(Piece(ASSISTANT))
     if random.random() < 0.25:
         return [*pieces, Piece(THINK), worked, Piece(f"{ANSWER} {language.short_notes(story.facts)}{END}", 1.0)]

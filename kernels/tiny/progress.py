@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from predawn.kernels.tiny import lessons, tokenizer, world
+from predawn.kernels.tiny.batches import padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +64,6 @@ class Bar:
 
 def check(run: Learner) -> dict[str, float]:
     """The share of unseen lessons in which every learnt token is the likeliest, by kind: what greedy writing gets."""
-    from predawn.kernels.tiny.train import padded  # the two need each other
-
     plain = lessons.Curriculum(world.DEEPEST, 0.0)
     kinds: dict[str, Callable[[Random, Curriculum], list[Piece]]] = {
         "stepwise": lessons.stepwise,

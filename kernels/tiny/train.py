@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import Tensor
 
 from predawn.kernels.shape import BlockShape
 from predawn.kernels.tiny import curve, induction, number_line, progress, tokenizer, world
+from predawn.kernels.tiny.batches import Batch, cut
 from predawn.kernels.tiny.lessons import Curriculum, Piece, lesson
 from predawn.kernels.tiny.network import Network, Places
 
@@ -31,21 +31,11 @@ POOL_STEPS = 32
 """Lessons are drawn for so many steps at once and sorted by length, so that batches need little padding."""
 SAVE_EVERY = 100
 FALLS_FROM = 0.3
-"""Part of the first schedule from which the learning rates fall."""
-FIRST_SCHEDULE = 2200 / 3520
-"""Part of a run for which the first schedule is made; it is left before its end, at `AT_ONCE_FROM`."""
-AT_ONCE_FROM = 1920 / 3520
-"""Part of a run after which answers one step away are drilled, with the rates at `SECOND_RATE` and falling again."""
-SECOND_RATE = 0.5
-MORE_AT_ONCE_FROM = 2304 / 3520
-"""Part of a run after which they are drilled more, with the rates at `THIRD_RATE`."""
-THIRD_RATE = 0.2
-LAST_FROM = 2624 / 3520
-"""Part of a run after which they are drilled most, with the rates falling from `LAST_RATE` to nothing."""
-LAST_RATE = 0.075
-SLOW_FROM = 2912 / 3520
-"""Part of a run after which they fall more slowly, from `SLOW_RATE`."""
-SLOW_RATE = 0.0375
+"""Part of a run from which the learning rates fall."""
+DRILLED_UNTIL = 0.1
+"""Part of a run in which half of the lessons are drills."""
+SLIPS_FROM = 0.6
+"""Part of a run from which worked steps may go wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +43,7 @@ class Recipe:
     """Everything a run depends on."""
 
     seed: int = 1
-    steps: int = 3520
+    steps: int = 3800
     tokens: int = 8192
     """Per step, padding included."""
     muon_rate: float = 0.02
@@ -62,55 +52,18 @@ class Recipe:
     """How often a worked step goes wrong, in the last part of the run (`Curriculum.slip`)."""
 
     def rate(self, step: int) -> float:
-        """The learning rates' common factor: up over 100 steps, level, down; and down once more from the half."""
-        done = step / self.steps
-        if done >= SLOW_FROM:
-            return max(0.005, SLOW_RATE * (1 - done) / (1 - SLOW_FROM))
-        if done >= LAST_FROM:
-            return _between(LAST_RATE, SLOW_RATE, (done - LAST_FROM) / (SLOW_FROM - LAST_FROM))
-        if done >= MORE_AT_ONCE_FROM:
-            return _between(THIRD_RATE, LAST_RATE, (done - MORE_AT_ONCE_FROM) / (LAST_FROM - MORE_AT_ONCE_FROM))
-        if done >= AT_ONCE_FROM:
-            return _between(SECOND_RATE, THIRD_RATE, (done - AT_ONCE_FROM) / (MORE_AT_ONCE_FROM - AT_ONCE_FROM))
-        left = (1 - done / FIRST_SCHEDULE) / (1 - FALLS_FROM)
-        return min(1.0, (step + 1) / 100, max(0.02, left))
+        """The learning rates' common factor: up over 100 steps, level, then down to nothing."""
+        left = (1 - step / self.steps) / (1 - FALLS_FROM)
+        return min(1.0, (step + 1) / 100, max(0.005, left))
 
     def curriculum(self, step: int) -> Curriculum:
-        """Looking up and sums first, deeper and deeper stories, then bushy ones, slips, and answers at once."""
-        whole = step / self.steps
-        done = whole / FIRST_SCHEDULE
-        early = done < 0.15
-        return Curriculum(
-            deepest=min(8, 2 + int(done * 80)),
-            slip=self.slip if done >= 0.6 else 0.0,
-            recalling=done >= 0.596,
-            bushy=0.7 if done >= 0.465 else 0.0,
-            at_once=_at_once(whole),
-            drill=0.25 if early else 0.05,
-            sums=0.25 if early else 0.1,
-        )
-
-
-def _between(first: float, last: float, part: float) -> float:
-    return first + (last - first) * part
-
-
-def _at_once(done: float) -> float:
-    if done >= LAST_FROM:
-        return 0.75
-    if done >= MORE_AT_ONCE_FROM:
-        return 0.6
-    return 0.45 if done >= AT_ONCE_FROM else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    tokens: Tensor
-    """`[B, T]`"""
-    learnt: Tensor
-    """Flat positions whose next token is learnt."""
-    targets: Tensor
-    weights: Tensor
+        """Looking up and sums first, and ever deeper stories; slips last."""
+        done = step / self.steps
+        slip = self.slip if done >= SLIPS_FROM else 0.0
+        if done < DRILLED_UNTIL:
+            deepest = min(world.DEEPEST, 2 + int(8 * done / DRILLED_UNTIL))
+            return Curriculum(deepest, slip, bushy=0.0, drill=70, sums=70)
+        return Curriculum(slip=slip)
 
 
 class Lessons:
@@ -135,7 +88,7 @@ class Lessons:
         while len(batches) < POOL_STEPS:
             drawn = [self.encoded(lesson(random, curriculum)) for _ in range(1024)]
             drawn.sort(key=lambda row: len(row[0]), reverse=True)
-            batches += _cut(drawn, self._recipe.tokens)
+            batches += cut(drawn, self._recipe.tokens)
         random.shuffle(batches)
         return batches[:POOL_STEPS]
 
@@ -147,29 +100,6 @@ class Lessons:
             ids += encoding.ids
             weights += [piece.weight] * len(encoding.ids)
         return ids, weights
-
-
-def _cut(drawn: list[tuple[list[int], list[float]]], tokens: int) -> list[Batch]:
-    """Batches of at most `tokens`, padding included, from rows sorted longest first; the short rest is left."""
-    batches, start = [], 0
-    for end in range(1, len(drawn)):
-        if (end + 1 - start) * len(drawn[start][0]) > tokens:
-            batches.append(padded(drawn[start:end]))
-            start = end
-    return batches
-
-
-def padded(rows: list[tuple[list[int], list[float]]]) -> Batch:
-    """Rows of ids and weights as one batch; what pads them is not learnt."""
-    length = max(len(ids) for ids, _ in rows)
-    tokens = torch.zeros(len(rows), length, dtype=torch.long)
-    weights = torch.zeros(len(rows), length)
-    for row, (ids, wanted) in enumerate(rows):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        weights[row, : len(ids)] = torch.tensor(wanted)
-    flat = weights[:, 1:].flatten()
-    learnt = flat.nonzero().squeeze(1)
-    return Batch(tokens[:, :-1].contiguous(), learnt, tokens[:, 1:].flatten()[learnt], flat[learnt])
 
 
 class Run:
@@ -201,9 +131,8 @@ class Run:
         if not self._saved.exists():
             return False
         state: dict[str, Any] = torch.load(self._saved, weights_only=True)
-        ours, theirs = asdict(self.recipe), state["recipe"]
-        if {**ours, "steps": 0, "slip": 0} != {**theirs, "steps": 0, "slip": 0}:
-            raise ValueError(f"{self._saved} was made with {theirs}: give the same options, or another folder")
+        if state["recipe"] != asdict(self.recipe):
+            raise ValueError(f"{self._saved} was made with {state['recipe']}: give the same options, or another folder")
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -286,7 +215,7 @@ def _train(run: Run) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m predawn.kernels.tiny.train", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results/tiny"), help="where the run is kept")
-    parser.add_argument("--steps", type=int, default=3520)
+    parser.add_argument("--steps", type=int, default=3800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slip", type=float, default=0.08)
     parser.add_argument("--threads", type=int, default=1, help="one is as fast as two beside other work")

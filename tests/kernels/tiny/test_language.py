@@ -41,12 +41,6 @@ def test_notes_hold_the_work_in_the_order_told():
     )
 
 
-def test_notes_can_do_without_saying_again_what_they_work_with():
-    assert language.worked_notes(STORY, recalling=False) == (
-        "Ann = 3. Bob is Ann + 4. 3 + 4 = 7. Bob = 7. Cat is Bob * 2. 7 * 2 = 14. Cat = 14."
-    )
-
-
 def test_a_plan_goes_from_the_question_back():
     assert language.plan(STORY.chain("Cat")) == "Cat from Bob from Ann."
 

@@ -6,7 +6,15 @@ import pytest
 from predawn.kernels.tiny import language, lessons, tokenizer, world
 from predawn.kernels.tiny.lessons import Curriculum, Piece
 
-KINDS = (lessons.stepwise, lessons.direct, lessons.from_notes, lessons.writing_notes, lessons.saying_again)
+KINDS = (
+    lessons.stepwise,
+    lessons.one_step,
+    lessons.direct,
+    lessons.from_notes,
+    lessons.writing_notes,
+    lessons.saying_again,
+    lessons.sums,
+)
 
 
 def drawn(kind, count=100, curriculum=None):
@@ -44,6 +52,16 @@ def test_steps_without_slips_are_right():
         name = text(pieces).partition("<think> ")[2].split()[0].rstrip(".")
 
         assert dict(language.claims(text(pieces)))[name] == answer
+
+
+def test_anyone_may_be_asked_about():
+    ends = set()
+    for pieces in drawn(lessons.stepwise):
+        told, _, question = text(pieces).partition("How many")
+        asked = question.partition(" does ")[2].split()[0]
+        ends.add(re.findall(r"(\w+) has", told)[-1] == asked)
+
+    assert ends == {True, False}
 
 
 def test_a_slip_is_built_on_and_never_put_right_unasked():
@@ -88,13 +106,13 @@ def test_pieces_are_not_learnt_unless_said():
 
 
 def test_sums_are_right():
-    for pieces in (lessons.sums(Random(seed)) for seed in range(20)):
+    for pieces in (lessons.sums(Random(seed), Curriculum()) for seed in range(20)):
         for left, operation, operand, result in re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)\.", text(pieces)):
             assert world.apply(int(left), operation, int(operand)) == int(result)
 
 
 def test_what_is_one_step_away_is_told_right():
-    for pieces in (lessons.one_step(Random(seed)) for seed in range(40)):
+    for pieces in (lessons.one_step(Random(seed), Curriculum()) for seed in range(40)):
         told = text(pieces).partition(tokenizer.END)[0]
         for name, value in language.claims(text(pieces)):
             assert f"{name} has" in told
