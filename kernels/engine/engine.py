@@ -78,6 +78,7 @@ class Engine:
         self._max_waiting = max_waiting
         self._most_width = most_width
         self._prefill_chunk = prefill_chunk
+        self._owes_decoding = False
         self._eos_ids = frozenset(eos_ids)
         self._clock = clock
         self._throughput = Throughput()
@@ -132,12 +133,16 @@ class Engine:
                 self._retire(sequence)
 
     def step(self) -> list[Token]:
-        """Computes a little of what there is to do and returns the tokens that came of it, in order for each choice."""
+        """Computes a little of what there is to do and returns the tokens that came of it, in order for each choice.
+
+        First tokens are returned at once, without everybody's next ones; but not twice in a row, however many arrive.
+        """
         with torch.inference_mode():
             self._scheduler.admit()
             tokens = self._prefill()
             self._scheduler.admit()  # choices that waited for their sibling's prompt
-            return tokens + self._decode()
+            self._owes_decoding = bool(tokens) and not self._owes_decoding
+            return tokens if self._owes_decoding else tokens + self._decode()
 
     def stats(self) -> EngineStats:
         """Cheap enough to call after each step."""

@@ -1,8 +1,8 @@
 """Conversations to learn from, each made of pieces of text with the weight their tokens have in the loss.
 
 Working step by step (at times with a step put right), answering at once, answering from notes, writing notes; and
-drills: numbers one step away, saying again what was told, and sums. Several questions are asked of a story where one
-would waste the reading of it.
+drills: numbers one step away, saying again what was told, sums, and plans. Several questions are asked of a story
+where one would waste the reading of it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Curriculum:
     """Weight of lessons that only say again what was told: looking things up by name comes before everything else."""
     sums: float = 12.0
     """Weight of lessons that are sums alone. All other kinds together weigh 140."""
+    plans: float = 16.0
+    """Weight of lessons that are plans alone; where there are any, plans count more in other lessons too."""
 
 
 def lesson(random: Random, curriculum: Curriculum) -> list[Piece]:
@@ -58,6 +60,7 @@ def lesson(random: Random, curriculum: Curriculum) -> list[Piece]:
         writing_notes: 24,
         saying_again: curriculum.drill,
         sums: curriculum.sums,
+        plans: curriculum.plans,
     }
     (kind,) = random.choices(list(kinds), list(kinds.values()))
     return [Piece(BEGIN), *kind(random, curriculum)]
@@ -111,7 +114,8 @@ def stepwise(random: Random, curriculum: Curriculum) -> list[Piece]:
     pieces = [*system, _user(f"{before}{language.tell(story, random)} {language.ask(story, None, random)}")]
     pieces += [Piece(ASSISTANT), Piece(THINK, 1.0 if chooses else 0.0)]
     chain = story.chain(story.asked)
-    pieces.append(Piece(f" {language.plan(chain)} {language.step(chain[0])}", 1.0))
+    pieces.append(Piece(f" {language.plan(chain)}", 3.0 if curriculum.plans else 1.0))
+    pieces.append(Piece(f" {language.step(chain[0])}", 1.0))
     corrected = random.randint(1, story.depth) if story.depth and random.random() < 0.2 else 0
     value = chain[0].value
     for number, fact in enumerate(chain[1:], 1):
@@ -190,6 +194,16 @@ def sums(random: Random, _curriculum: Curriculum) -> list[Piece]:
         operation, operand = world.work(random, value)
         result = world.apply(value, operation, operand)
         pieces += [Piece(f" {value} {operation} {operand} ="), Piece(f" {result}.", 1.0)]
+    return [*pieces, Piece(END)]
+
+
+def plans(random: Random, curriculum: Curriculum) -> list[Piece]:
+    """From whom everyone's number comes, and where that ends: most plans of short chains stop too soon or too late."""
+    story = world.story(random, random.randint(0, min(4, curriculum.deepest)), random.randint(1, 6))
+    pieces = [_user(f"{language.tell(story, random)} {language.DRILL_REQUEST}"), Piece(ASSISTANT), Piece(ANSWER)]
+    for fact in random.sample(story.facts, len(story.facts)):
+        chain = story.chain(fact.name)
+        pieces += [Piece(f" {fact.name}"), Piece(language.plan(chain).removeprefix(fact.name), 2.0)]
     return [*pieces, Piece(END)]
 
 

@@ -57,13 +57,12 @@ class Recipe:
         return min(1.0, (step + 1) / 100, max(0.005, left))
 
     def curriculum(self, step: int) -> Curriculum:
-        """Looking up and sums first, and ever deeper stories; slips last."""
+        """Looking up and sums first, and ever deeper stories; plans as the rates fall, slips last."""
         done = step / self.steps
-        slip = self.slip if done >= SLIPS_FROM else 0.0
         if done < DRILLED_UNTIL:
             deepest = min(world.DEEPEST, 2 + int(8 * done / DRILLED_UNTIL))
-            return Curriculum(deepest, slip, bushy=0.0, drill=70, sums=70)
-        return Curriculum(slip=slip)
+            return Curriculum(deepest, bushy=0.0, drill=70, sums=70, plans=0)
+        return Curriculum(plans=16.0 if done >= FALLS_FROM else 0.0, slip=self.slip if done >= SLIPS_FROM else 0.0)
 
 
 class Lessons:

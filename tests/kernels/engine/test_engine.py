@@ -174,7 +174,7 @@ def test_many_choices_do_not_starve_a_single_one() -> None:
         engine.step()
         steps += 1
 
-    assert steps == 7  # its first step gives two tokens: that of the prompt, and the next
+    assert steps == 7
 
 
 def test_a_long_prompt_does_not_hold_up_answers() -> None:
@@ -186,7 +186,19 @@ def test_a_long_prompt_does_not_hold_up_answers() -> None:
     while "long" not in "".join(speakers):
         speakers.append(" ".join(token.request_id for token in engine.step()))
 
-    assert speakers == ["answer"] * 9 + ["long answer long"]  # 300 tokens in ten chunks of at most 32
+    assert speakers == ["answer"] * 9 + ["long"]  # 300 tokens in ten chunks of at most 32
+
+
+def test_a_first_token_does_not_wait_for_everybodys_next() -> None:
+    engine = make()
+    engine.submit("answer", prompt_of(10), dataclasses.replace(SEEDED, max_tokens=40))
+    engine.step()
+    speakers = []
+    for name in "abc":  # somebody new at each step
+        engine.submit(name, prompt_of(10), dataclasses.replace(SEEDED, max_tokens=40))
+        speakers.append(" ".join(token.request_id for token in engine.step()))
+
+    assert speakers == ["a answer a", "b", "c answer a b c"]
 
 
 def test_short_prompts_are_computed_together() -> None:
@@ -363,6 +375,7 @@ def test_lookup_of_the_first_token_drafts_from_the_prompt() -> None:
     model = ToyModel(loops=9)
     engine = make(model)
     engine.submit("a", prompt_of(9) * 3, dataclasses.replace(GREEDY, max_tokens=30, lookup=True))
+    engine.step()
     engine.step()
 
     assert engine.stats().accepted > 0

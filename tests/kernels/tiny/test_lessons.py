@@ -14,6 +14,7 @@ KINDS = (
     lessons.writing_notes,
     lessons.saying_again,
     lessons.sums,
+    lessons.plans,
 )
 
 
@@ -117,3 +118,15 @@ def test_what_is_one_step_away_is_told_right():
         for name, value in language.claims(text(pieces)):
             assert f"{name} has" in told
             assert 0 <= value <= world.LARGEST
+
+
+def test_a_plan_names_whom_each_number_comes_from_until_one_who_was_told():
+    for pieces in (lessons.plans(Random(seed), Curriculum()) for seed in range(40)):
+        told, _, said = text(pieces).partition(tokenizer.ANSWER)
+        for plan in said.removesuffix(tokenizer.END).split("."):
+            *chain, last = plan.split(" from ")
+
+            assert all(
+                re.search(rf"{name.strip()} has [^.]* than|{name.strip()} has [^.]* as many", told) for name in chain
+            )
+            assert not last.strip() or re.search(rf"{last.strip()} has \d+ \w+\.", told)

@@ -80,10 +80,11 @@ def test_the_rate_rises_stands_and_falls():
     assert [recipe.rate(step) for step in (0, 99, 300, 650, 999)] == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.005])
 
 
-def test_drills_come_first_and_slips_last():
+def test_drills_come_first_then_plans_and_slips_last():
     recipe = Recipe(steps=1000)
-    first, middle, last = (recipe.curriculum(step) for step in (0, 300, 900))
+    first, middle, last = (recipe.curriculum(step) for step in (0, 299, 900))
 
     assert first.sums + first.drill > middle.sums + middle.drill
     assert (first.deepest, middle.deepest) == (2, 8)
+    assert first.plans == middle.plans == 0 < last.plans
     assert (first.slip, middle.slip, last.slip) == (0.0, 0.0, recipe.slip)
