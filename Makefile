@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep docs build clean
+.PHONY: help demo test test-real lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep eval-budget eval-verify bench-sampling docs build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,15 @@ eval-tiny: $(VENV)/.dev ## what the bundled model can do, against its bars; writ
 
 eval-sleep: $(VENV)/.dev ## what sleep is worth, against its bars; writes results/eval-sleep.json and a picture
 	@$(BIN)/python tests/benchmarks/sleep/run.py
+
+eval-budget: $(VENV)/.dev ## what spending by difficulty is worth, against its bars; writes results/eval-budget.json and a picture
+	@$(BIN)/python tests/benchmarks/budget/run.py
+
+bench-sampling: $(VENV)/.dev ## what drawing several answers costs beyond the upstream; writes results/bench-sampling.json
+	@PYTHONPATH=. $(BIN)/python tests/benchmarks/sampling/overhead.py results/bench-sampling.json
+
+eval-verify: $(VENV)/.dev ## what verification is worth and costs, against its bars; writes results/eval-verify.json and a picture
+	@$(BIN)/python tests/benchmarks/verify/run.py
 
 docs: $(VENV)/.dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 DOCS = Path(__file__).parent
-PLAIN = {"register_routes", "chunk_filter"}
+PLAIN = {"register_routes", "register_verifiers", "register_estimators", "register_extractors", "chunk_filter"}
 _PART = re.compile(r"(<!-- generated: ([\w -]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _WORDS: dict[Any, str] = {
     str: "text",

@@ -16,12 +16,28 @@ from predawn.proxy.exchange import (
     RequestError,
     Verdict,
 )
+from predawn.proxy.extensions import (
+    Boundary,
+    Estimator,
+    Evidence,
+    Extracted,
+    Extractor,
+    RegisteredEstimator,
+    RegisteredExtractor,
+    RegisteredVerifier,
+    RegisterEstimator,
+    RegisterExtractor,
+    RegisterVerifier,
+    Step,
+    Verifier,
+)
 from predawn.proxy.hookspecs import CallNext, RegisterRoute, hookimpl
 from predawn.proxy.lifespan import App
 from predawn.proxy.plugin import Plugin, PluginSettings
 
 __all__ = [
     "App",
+    "Boundary",
     "Budget",
     "Call",
     "CallNext",
@@ -29,13 +45,25 @@ __all__ = [
     "ChunkFilter",
     "Decision",
     "Difficulty",
+    "Estimator",
+    "Evidence",
     "Exchange",
+    "Extracted",
+    "Extractor",
     "Ledger",
     "Plugin",
     "PluginSettings",
+    "RegisterEstimator",
+    "RegisterExtractor",
     "RegisterRoute",
+    "RegisterVerifier",
+    "RegisteredEstimator",
+    "RegisteredExtractor",
+    "RegisteredVerifier",
     "Reply",
     "RequestError",
+    "Step",
     "Verdict",
+    "Verifier",
     "hookimpl",
 ]

@@ -16,6 +16,7 @@ from predawn.proxy.keyring import ANYONE, Identity, Keyring, unauthenticated
 from predawn.proxy.leases import (
     ASSUMED_OUTPUT_TOKENS,
     Account,
+    Admitted,
     Lease,
     check_concurrency,
     check_rates,
@@ -184,6 +185,7 @@ class Access:
                     self._rates = await _open_rates(None, self._clock)
                 need = estimated_prompt_tokens + (max_output_tokens or 0)
                 await check_rates(lease, key, account, self._rates, need)
+            lease.admit(Admitted(price, estimated_prompt_tokens, max_output_tokens, self._rates))
             is_admitted = True
             return lease
         finally:

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from time import perf_counter
 
-from predawn.proxy.exchange import Exchange
+from predawn.proxy.exchange import Exchange, Phase
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
+from predawn.proxy.prompt_size import BYTES_PER_TOKEN, estimated_prompt_tokens
 from predawn.proxy.relay import StreamMeter
 from predawn.proxy.wire.openai import Usage
 
-BYTES_PER_TOKEN = 4
-"""Rough size of a token, for prompts whose usage nobody reported."""
-
-
-DATA_URL = re.compile(rb"base64,[A-Za-z0-9+/=\\]{64,}")
-TOKENS_PER_MEDIUM = 1000
-
-
-def estimated_prompt_tokens(body: bytes) -> int:
-    """A guess at a prompt's tokens: a token for each four bytes, and a flat thousand for an image or a sound."""
-    size = len(body)
-    media = 0
-    if b"base64," in body:
-        for match in DATA_URL.finditer(body):
-            media += 1
-            size -= match.end() - match.start()
-    return size // BYTES_PER_TOKEN + media * TOKENS_PER_MEDIUM
+__all__ = ["BYTES_PER_TOKEN", "Account"]
 
 
 class Account:
     """The times and counts of one exchange while it is served."""
 
-    __slots__ = ("asked_at", "meter", "plugin_s", "upstream_done_at", "usage")
+    __slots__ = ("answered_at", "asked_at", "meter", "plugin_s", "upstream_done_at", "usage")
 
     def __init__(self) -> None:
         self.plugin_s = 0.0
         self.asked_at = 0.0
         """When the upstream was asked; 0 if it never was."""
+        self.answered_at = 0.0
+        """When the client had its answer, or an error in place of it."""
         self.upstream_done_at = 0.0
         self.usage: Usage | None = None
         self.meter: StreamMeter | None = None
 
     def close(self, exchange: Exchange, model: Model, metrics: Metrics) -> None:
         """Fill the ledger and count the exchange; called once, when everything is over."""
-        now = perf_counter()
+        now = self.answered_at or perf_counter()
         ledger = exchange.ledger
         ledger.total_s = now - exchange.started
         ledger.plugin_s = self.plugin_s
@@ -67,19 +53,36 @@ class Account:
         self._observe(exchange, model, metrics)
 
     def _book(self, exchange: Exchange, model: Model) -> None:
-        """Tokens onto the ledger and its last call. What was answered from here, without a call, cost nothing."""
-        ledger, usage, last = exchange.ledger, self.usage, exchange.ledger.calls[-1]
-        if usage is not None:
-            ledger.prompt += usage.prompt
-            ledger.cached_prompt += usage.cached
-            ledger.output += usage.output
-            ledger.reasoning += usage.reasoning
-        elif exchange.route != "raw" and last.status < 400 and last.outcome != "connect":
-            ledger.estimated = True
-            ledger.prompt += estimated_prompt_tokens(exchange.body)
-            ledger.output += self.meter.events if self.meter is not None else 0
-        last.prompt_tokens, last.output_tokens = ledger.prompt, ledger.output
-        ledger.spend_usd = model.price_of(ledger.prompt, ledger.cached_prompt, ledger.output)
+        """Tokens onto the ledger and the call they came by. What was answered from here, without a call, cost nothing.
+
+        Calls that a plugin made beside the exchange's own are booked already, and so may be the answer.
+        """
+        ledger, usage = exchange.ledger, self.usage
+        last = ledger.own_call
+        if last is None:
+            return
+        prompt = cached = output = 0
+        if ledger.is_answer_booked:  # others took its place, and how far it came is not known
+            if last.status < 400 and last.outcome != "connect":
+                prompt, last.phase = estimated_prompt_tokens(exchange.body), "discarded"
+                ledger.discarded_prompt += prompt
+                ledger.estimated = last.estimated = True
+        else:
+            if usage is not None:
+                prompt, cached, output = usage.prompt, usage.cached, usage.output
+                ledger.reasoning += usage.reasoning
+            elif exchange.route != "raw" and last.status < 400 and last.outcome != "connect":
+                ledger.estimated = last.estimated = True
+                prompt = estimated_prompt_tokens(exchange.body)
+                output = self.meter.events if self.meter is not None else 0
+            ledger.prompt += prompt
+            ledger.cached_prompt += cached
+            ledger.output += output
+        last.prompt_tokens, last.cached_tokens, last.output_tokens = prompt, cached, output
+        last.booked = True
+        ledger.spend_usd += model.price_of(prompt, cached, output)
+        if len(ledger.calls) > 1:
+            _book_replaced(exchange, model, prompt)
 
     def _observe(self, exchange: Exchange, model: Model, metrics: Metrics) -> None:
         ledger, meter = exchange.ledger, self.meter
@@ -95,8 +98,37 @@ class Account:
             output_tokens=ledger.output,
             cached_tokens=ledger.cached_prompt,
             reasoning_tokens=ledger.reasoning,
-            discarded_tokens=ledger.discarded,
-            verify_tokens=ledger.verify,
         )
+        if ledger.discarded or ledger.verify or ledger.discarded_prompt or ledger.verify_prompt:
+            self._observe_beside(exchange, model, metrics)
         for call in ledger.calls:
-            metrics.upstream_call(call.upstream, model.name, call.outcome, call.seconds)
+            metrics.upstream_call(call.upstream, call.alias or model.name, call.outcome, call.seconds)
+
+    def _observe_beside(self, exchange: Exchange, model: Model, metrics: Metrics) -> None:
+        """Count what was spent beside the answer: by calls where they were made, the rest where the answer was."""
+        ledger = exchange.ledger
+        left: dict[Phase, list[int]] = {
+            "discarded": [ledger.discarded_prompt, ledger.discarded],
+            "verify": [ledger.verify_prompt, ledger.verify],
+        }
+        for call in ledger.calls:
+            phase: Phase = call.phase if call.phase != "serve" else "discarded"
+            prompt = call.prompt_tokens if call.phase != "serve" else 0
+            output = call.output_tokens if call.phase != "serve" else call.wasted_tokens
+            metrics.tokens_beside(call.upstream, call.alias or model.name, phase, prompt, output)
+            left[phase][0] -= prompt
+            left[phase][1] -= output
+        for spent_on, (prompt, output) in left.items():
+            metrics.tokens_beside(exchange.upstream, model.name, spent_on, max(prompt, 0), max(output, 0))
+
+
+def _book_replaced(exchange: Exchange, model: Model, prompt: int) -> None:
+    """Calls whose answer a plugin took and gave up for another: what they said is not known, what they read is."""
+    ledger = exchange.ledger
+    for call in ledger.calls:
+        if not call.booked and 200 <= call.status < 400:
+            call.prompt_tokens, call.phase, call.estimated = prompt, "discarded", True
+            ledger.discarded_prompt += prompt
+            ledger.estimated = True
+            ledger.spend_usd += model.price_of(prompt, 0, 0)
+        call.booked = True

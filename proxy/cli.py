@@ -8,11 +8,23 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from predawn.proxy.commands import check, contexts, demo, exchanges, kernels, keys, plugins, serve, upstream, worker
+from predawn.proxy.commands import (
+    check,
+    contexts,
+    demo,
+    exchanges,
+    kernels,
+    keys,
+    plugins,
+    serve,
+    simulate,
+    upstream,
+    worker,
+)
 
 PIPE_CLOSED = 141
 """What a shell makes of SIGPIPE."""
-COMMANDS = (serve, worker, demo, check, plugins, keys, exchanges, contexts, upstream, kernels)
+COMMANDS = (serve, worker, demo, check, plugins, keys, exchanges, contexts, simulate, upstream, kernels)
 
 
 def parser() -> argparse.ArgumentParser:

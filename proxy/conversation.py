@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from multidict import CIMultiDict
 
-from predawn.proxy.accounting import Account, estimated_prompt_tokens
+from predawn.proxy.accounting import Account
 from predawn.proxy.answer import WholeAnswer
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import HookError, Observers
 from predawn.proxy.exchange import ChunkFilter, Exchange, Outcome, Reply, RequestError
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
+from predawn.proxy.prompt_size import estimated_prompt_tokens
 from predawn.proxy.relay import (
     STREAM_HEADERS,
     ClientStalledError,
@@ -59,6 +60,13 @@ class Tools:
     observers: Observers
     keep_alive_comment_s: float
     log_requests: bool = False
+
+    async def observe_late(self, exchange: Exchange) -> None:
+        """Tell observers of an exchange once all is known that is still being found out about it."""
+        try:
+            await exchange.settle()
+        finally:
+            self.observers.done(exchange)
 
 
 class Conversation:
@@ -114,7 +122,7 @@ class Conversation:
         except UpstreamError as exc:
             if not exc.sent_nothing:  # lost on the way: the call had begun well
                 self._tools.metrics.upstream_error(exc.upstream, exc.reason)
-                for call in exchange.ledger.calls[-1:]:
+                if (call := exchange.ledger.own_call) is not None:
                     call.outcome = exc.reason
             outcome: Outcome = "truncated" if exc.reason in BROKEN_OFF else "upstream_error"
             return self._refuse(from_upstream(exc, retried=exc.retried), outcome)
@@ -145,6 +153,8 @@ class Conversation:
             await pipeline.edit(exchange)
         if pipeline.assessors or pipeline.allocators:
             await pipeline.decide(exchange)
+            if exchange.budget is not None and exchange.budget.deadline_s is not None:
+                exchange.deadline = exchange.started + exchange.budget.deadline_s
         exchange.wants_usage = model.asks_usage or self._access.needs_usage(self._identity)
         account.asked_at = perf_counter()
         account.plugin_s = account.asked_at - began
@@ -164,7 +174,7 @@ class Conversation:
         if wanted is not None and head.n is not None:
             wanted *= max(head.n, 1)
         prompt = estimated_prompt_tokens(exchange.body) if self._identity.is_limited else 0
-        self._lease = await self._access.reserve(self._identity, model.price, prompt, wanted)
+        exchange.lease = self._lease = await self._access.reserve(self._identity, model.price, prompt, wanted)
 
     async def _stream(self, reply: Reply, filters: Sequence[ChunkFilter]) -> web.StreamResponse:
         exchange, sink = self._exchange, self._sink
@@ -180,7 +190,7 @@ class Conversation:
         else:
             upstream, hides = exchange.upstream, exchange.hides_usage
             await pump_chunks(reply, sink, meter, filters, exchange.route, upstream=upstream, hides_usage=hides)
-        self._account.upstream_done_at = perf_counter()
+        await self._done_with(reply)
         if not meter.has_ended and self._model.expects_end:
             message = "the stream ended without its end mark"
             raise UpstreamError(exchange.upstream, "truncated", message, sent_nothing=False)
@@ -195,7 +205,7 @@ class Conversation:
             headers["Content-Type"] = "application/json"
         else:
             body = await read_body(reply.source, exchange.upstream)
-        self._account.upstream_done_at = perf_counter()
+        await self._done_with(reply)
         self._account.usage = usage_of_body(body)
         sink.quiet()
         if sink.opened:  # comments have been sent: what comes now can only be an event
@@ -208,6 +218,12 @@ class Conversation:
         headers["x-request-id"] = exchange.id
         headers["Server"] = "predawn"
         return WholeAnswer(reply.status, headers, body)
+
+    async def _done_with(self, reply: Reply) -> None:
+        """All of it has come. Where the exchange stays open for what is late, its connection need not."""
+        self._account.upstream_done_at = perf_counter()
+        if self._exchange.is_late and reply.source is not None:
+            await reply.source.aclose()
 
     def _headers(self, reply: Reply) -> CIMultiDict[str]:
         headers = reply.headers  # an upstream's are made anew for each reply, a plugin's may be anything
@@ -249,6 +265,22 @@ class Conversation:
                 self._request.transport.abort()
 
     async def _end(self) -> None:
+        """It is answered. What is still found out about a whole answer belongs to it: such calls are booked, too."""
+        self._account.answered_at = perf_counter()
+        if self._exchange.is_late and self._exchange.outcome == "ok":
+            if self._lease is not None:
+                self._lease.answered()
+            self._tools.tasks.spawn(self._end_late(), "end-late")
+        else:
+            await self._close()
+
+    async def _end_late(self) -> None:
+        try:
+            await self._exchange.settle()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         """Close, book, and tell; none of it may keep another from happening."""
         exchange, tools = self._exchange, self._tools
         try:
@@ -262,12 +294,15 @@ class Conversation:
             ledger = exchange.ledger
             if self._lease is not None:
                 self._lease.settle(
-                    prompt_tokens=ledger.prompt,
+                    prompt_tokens=ledger.all_prompt,
                     cached_prompt_tokens=ledger.cached_prompt,
-                    output_tokens=ledger.output,
+                    output_tokens=ledger.all_output,
                     spend_usd=ledger.spend_usd,
                 )
-            tools.observers.done(exchange)
+            if exchange.is_late:
+                tools.tasks.spawn(tools.observe_late(exchange), "observe-late")
+            else:
+                tools.observers.done(exchange)
             if tools.log_requests:
                 self._log()
 

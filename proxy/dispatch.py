@@ -12,14 +12,24 @@ import inspect
 import logging
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import pluggy
 
 from predawn.proxy.exchange import Chunk, ChunkFilter, Exchange, Reply, RequestError, closing
+from predawn.proxy.extensions import (
+    ExtensionError,
+    Extracted,
+    RegisteredExtractor,
+    comparable,
+    registered_estimator,
+    registered_extractor,
+    registered_verifier,
+)
 from predawn.proxy.hookspecs import CallNext, Spec
 from predawn.proxy.plugin import Plugin
 from predawn.proxy.tasks import Tasks
@@ -321,6 +331,13 @@ class Hooks:
         _check_names(pm)
         self.plugins: tuple[Plugin[Any], ...] = tuple(p for _, p in pm.list_name_plugin() if isinstance(p, Plugin))
         self.routes = implementations(pm, "register_routes", meters)
+        self.verifiers = _registered(implementations(pm, "register_verifiers", meters), "verifier", registered_verifier)
+        self.estimators = _registered(
+            implementations(pm, "register_estimators", meters), "estimator", registered_estimator
+        )
+        self.extractors = _registered(
+            implementations(pm, "register_extractors", meters), "extractor", registered_extractor, _harmless
+        )
         self.lifespans = implementations(pm, "lifespan", meters)
         self.editors = implementations(pm, "on_request", meters)
         self.assessors = implementations(pm, "assess", meters)
@@ -332,6 +349,65 @@ class Hooks:
     def pipeline(self, model: str, send: CallNext) -> Pipeline:
         """The part of the hooks that acts on `model`, composed around `send`."""
         return Pipeline(self, model, send)
+
+
+class _Named(Protocol):
+    """What was registered: it has a name and knows by whom."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def plugin(self) -> str: ...
+
+
+NamedT = TypeVar("NamedT", bound=_Named)
+
+
+def _registered(
+    impls: tuple[Impl, ...],
+    kind: str,
+    check: Callable[[Any, str], NamedT],
+    guard: Callable[[Impl, NamedT], NamedT] = lambda _impl, made: made,
+) -> Mapping[str, NamedT]:
+    """What plugins offer, by name and in their order; raises `PluginError` naming plugin and fault."""
+    found: dict[str, NamedT] = {}
+    for impl in impls:
+
+        def register(thing: Any, impl: Impl = impl) -> None:
+            try:
+                made = check(thing, impl.plugin)
+            except ExtensionError as exc:
+                told = getattr(thing, "name", None) or type(thing).__name__
+                raise PluginError(f"plugin {impl.plugin!r}: {kind} {told!r}: {exc}") from exc
+            if (other := found.get(made.name)) is not None:
+                raise PluginError(
+                    f"plugin {impl.plugin!r}: there is a {kind} {made.name!r} already, of plugin {other.plugin!r}"
+                )
+            found[made.name] = guard(impl, made)
+
+        try:
+            with impl:
+                impl.fn(register)
+        except HookError as exc:
+            if isinstance(exc.__cause__, PluginError):
+                raise exc.__cause__ from exc.__cause__.__cause__
+            raise PluginError(f"plugin {impl.plugin!r} failed in {impl.hook}: {exc.__cause__!r}") from exc
+    return MappingProxyType(found)
+
+
+def _harmless(impl: Impl, made: RegisteredExtractor) -> RegisteredExtractor:
+    """The extractor; where it fails it says nothing of the text, and the failure is its plugin's."""
+
+    def extract(text: str) -> Extracted | None:
+        try:
+            with impl:
+                return comparable(made.extract(text))
+        except (HookError, RequestError, UpstreamError) as exc:
+            log.warning("extractor %s of plugin %s failed: %r", made.name, impl.plugin, exc.__cause__ or exc)
+            return None
+
+    return replace(made, extract=extract)
 
 
 def _check_names(pm: pluggy.PluginManager) -> None:

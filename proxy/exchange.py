@@ -4,103 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
+from predawn.proxy.ledger import Budget as Budget  # noqa: PLC0414 - what follows is part of this module's surface
+from predawn.proxy.ledger import Call as Call  # noqa: PLC0414
+from predawn.proxy.ledger import Decision as Decision  # noqa: PLC0414
+from predawn.proxy.ledger import Difficulty as Difficulty  # noqa: PLC0414
+from predawn.proxy.ledger import Effort as Effort  # noqa: PLC0414
+from predawn.proxy.ledger import Ledger as Ledger  # noqa: PLC0414
+from predawn.proxy.ledger import Phase as Phase  # noqa: PLC0414
+from predawn.proxy.ledger import Purpose as Purpose  # noqa: PLC0414
+from predawn.proxy.ledger import Verdict as Verdict  # noqa: PLC0414
+
 RouteName: TypeAlias = Literal["chat", "completions", "responses", "embeddings", "messages", "raw"]
-Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "max"]
 Outcome: TypeAlias = Literal[
     "ok", "client_error", "upstream_error", "plugin_error", "client_closed", "truncated", "error"
 ]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-@dataclass(slots=True)
-class Call:
-    """One request to an upstream, as it stands on the ledger: serving, sampling, probing or verifying."""
-
-    upstream: str
-    model: str
-    purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
-    status: int = 0
-    outcome: str = "pending"
-    """`ok`, `cancelled`, or one of the reasons of `UpstreamError`."""
-    started_s: float = 0.0
-    """Seconds after the exchange began."""
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Tokens and seconds of one exchange by phase; nothing stays uncounted, cancelled calls included."""
-
-    prompt: int = 0
-    cached_prompt: int = 0
-    output: int = 0
-    reasoning: int = 0
-    """Part of `output` that the upstream reported as reasoning."""
-    discarded: int = 0
-    verify: int = 0
-    slept: float = 0.0
-    """Tokens spent before the request, amortised over the requests that use them."""
-    estimated: bool = False
-    """True where the upstream reported no usage and tokens were counted by chunks."""
-    spend_usd: float = 0.0
-    chunks: int = 0
-    total_s: float = 0.0
-    plugin_s: float = 0.0
-    upstream_s: float = 0.0
-    first_token_s: float | None = None
-    last_token_s: float | None = None
-    max_gap_s: float = 0.0
-    calls: list[Call] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Difficulty:
-    """How hard a request looks: `score` and `confidence` in [0, 1], and who says so."""
-
-    score: float
-    confidence: float = 0.0
-    estimator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a request may cost; `None` leaves a limit to the client and the upstream."""
-
-    effort: Effort | None = None
-    max_output_tokens: int | None = None
-    samples: int = 1
-    rounds: int = 1
-    verify: bool = False
-    deadline_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a verifier says of one step."""
-
-    outcome: Literal["pass", "violation", "unsure"]
-    where: str = ""
-    feedback: str = ""
-    corrected: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Something a plugin or the proxy decided about an exchange, kept for `GET /v1/exchanges/{id}`."""
-
-    by: str
-    what: str
-    detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class RequestError(Exception):
@@ -179,6 +104,11 @@ class Chunk:
     def with_data(self, data: dict[str, Any]) -> Chunk:
         """A chunk with other data in the same place of the stream."""
         return Chunk(None, data, event=self.event, is_last=self.is_last, origin=self)
+
+    def forget(self) -> None:
+        """Let go of what was decoded, if it can be decoded again: for whoever keeps many chunks."""
+        if self._raw is not None:
+            self._data = None
 
     def __repr__(self) -> str:
         size = "edited" if self._raw is None else f"{len(self._raw)} bytes"
@@ -315,6 +245,12 @@ class Reply:
         return f"<Reply {self.status} {'raw' if self.is_raw else 'chunks'}>"
 
 
+class Holding(Protocol):
+    """What a request holds of its key's limits until it ends."""
+
+    async def extend(self, calls: int, prompt_tokens: int | None, output_tokens: int | None) -> None: ...
+
+
 class Exchange:
     """One request, from its first byte to the last observer; the single argument of every request hook.
 
@@ -325,6 +261,7 @@ class Exchange:
     __slots__ = (
         "_edited",
         "_ends",
+        "_late",
         "_request",
         "_scope",
         "alias",
@@ -341,12 +278,16 @@ class Exchange:
         "headers",
         "hides_usage",
         "id",
+        "is_closed",
         "key_id",
+        "lease",
         "ledger",
         "model",
         "notes",
         "outcome",
+        "parent",
         "path",
+        "price",
         "route",
         "started",
         "state",
@@ -355,6 +296,7 @@ class Exchange:
         "tenant",
         "upstream",
         "upstream_model",
+        "verdicts",
         "wants_usage",
     )
 
@@ -395,12 +337,15 @@ class Exchange:
         self.started = started
         """Monotonic clock, seconds; the origin of every time on the ledger."""
         self.deadline: float | None = None
+        """When it must be answered, by the clock of `started`; the budget's `deadline_s` sets it."""
         self.difficulty: Difficulty | None = None
         self.budget: Budget | None = None
         self.ledger = Ledger()
         self.notes: list[Mapping[str, Any]] = []
         """What plugins injected into the request, with provenance."""
         self.decisions: list[Decision] = []
+        self.verdicts: list[Verdict] = []
+        """What verifiers said of the answer, as it was written."""
         self.state: dict[str, Any] = {}
         """Free for plugins; prefix keys with the plugin's name."""
         self.status = 0
@@ -415,11 +360,20 @@ class Exchange:
         """True where the usage chunk must be taken out again before the client sees it."""
         self.head: Any = None
         """The proxy's own partial decoding of `body`."""
-        self.call_purpose: Literal["serve", "sleep", "sample", "probe", "verify"] = "serve"
+        self.call_purpose: Purpose = "serve"
+        self.parent: Exchange | None = None
+        """The exchange that this one was made for by `child`."""
+        self.lease: Holding | None = None
+        """What the exchange holds of its key's limits."""
+        self.price: Any = None
+        """What the tokens of its alias cost, once it was sent."""
+        self.is_closed = False
+        """True once it is over: nothing may be opened for it any more."""
         self._request: dict[str, Any] | None = None
         self._edited = False
         self._scope: AsyncExitStack | None = None
         self._ends: list[Callable[[], Awaitable[None]]] = []
+        self._late: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -460,13 +414,88 @@ class Exchange:
         """Like `scope.push_async_callback`, for the proxy's own calls: a list costs 3 µs less than a stack."""
         self._ends.append(end)
 
+    def observe_after(self, late: Callable[[], Awaitable[None]]) -> None:
+        """Have observers wait for something that the client does not wait for; it must come to an end by itself.
+
+        Until then an exchange that was answered well stays open, so that calls made for it are booked.
+        """
+        self._late.append(late)
+
+    @property
+    def is_late(self) -> bool:
+        """True if observers have to wait."""
+        return bool(self._late)
+
+    async def settle(self) -> None:
+        """Wait for all that observers wait for; called by the server, once, when the client has its answer."""
+        while self._late:
+            await self._late.pop(0)()
+
     async def close(self) -> None:
-        """Close what the exchange opened; called by the server, once."""
-        while self._ends:
-            await self._ends.pop()()
-        scope, self._scope = self._scope, None
-        if scope is not None:
-            await scope.aclose()
+        """Close what the exchange opened; called by the server, once. What cannot be closed keeps nothing else open."""
+        self.is_closed = True
+        try:
+            while self._ends:
+                await self._ends.pop()()
+            scope, self._scope = self._scope, None
+            if scope is not None:
+                await scope.aclose()
+        except BaseException:
+            if self._ends or self._scope is not None:
+                await self.close()
+            raise
+
+    def child(self, body: bytes | None = None, *, purpose: Purpose = "sample", stream: bool | None = None) -> Exchange:
+        """Another request for the same answer: the same client, limits and budget, but a ledger and a state of its own.
+
+        It begins with what this one would send now, or with `body`. Whoever makes it sends, closes and books it, which
+        `predawn.plugins.calls` does; observers are told of this exchange only.
+        """
+        made = Exchange(
+            self.body if body is None else body,
+            id=self.id,
+            route=self.route,
+            path=self.path,
+            tenant=self.tenant,
+            key_id=self.key_id,
+            model=self.model,
+            stream=self.stream if stream is None else stream,
+            headers=self.headers,
+            control=self.control,
+            arrived_at=self.arrived_at,
+            started=self.started,
+        )
+        if body is None and self._edited:
+            made._request = msgspec.json.decode(_encode(self._request))
+            made._edited = True
+        made.alias = self.alias
+        made.deadline = self.deadline
+        made.difficulty = self.difficulty
+        made.budget = self.budget
+        made.call_purpose = purpose
+        made.wants_usage = True
+        made.parent = self
+        return made
+
+    async def reserve(
+        self, calls: int = 1, *, prompt_tokens: int | None = None, output_tokens: int | None = None
+    ) -> None:
+        """Hold room among the key's limits for so many calls more than the one that was admitted.
+
+        Each is taken to need what the request itself may, or the tokens given. Raises `RequestError` 429
+        (`budget_exceeded`, `rate_limit_exceeded`) if there is no room; what was really used is booked at the end.
+        """
+        lease = self.parent_of_all.lease
+        if lease is not None and calls > 0:
+            await lease.extend(calls, prompt_tokens, output_tokens)
+
+    @property
+    def parent_of_all(self) -> Exchange:
+        """The client's own exchange."""
+        exchange = self
+        while exchange.parent is not None:
+            exchange = exchange.parent
+        return exchange
 
     def decide(self, by: str, what: str, **detail: Any) -> None:
         """Note a decision for the exchange's record."""

@@ -133,6 +133,9 @@ class Generation:
             self.in_force.send,
             observers.done,
             shared.open_jobs,
+            self.hooks.verifiers,
+            self.hooks.estimators,
+            self.hooks.extractors,
         )
         async with AsyncExitStack() as opened:
             for impl in self.hooks.lifespans:

@@ -13,6 +13,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from predawn.proxy.exchange import Budget, ChunkFilter, Difficulty, Exchange, Reply
+    from predawn.proxy.extensions import RegisterEstimator, RegisterExtractor, RegisterVerifier
     from predawn.proxy.lifespan import App
 
 hookspec = pluggy.HookspecMarker("predawn")
@@ -31,6 +32,31 @@ class Spec:
 
         When: once, at start-up. The handler gets an aiohttp request whose `request["identity"]` is the authenticated
         caller, and returns an aiohttp response. Errors: start-up stops and names the plugin.
+        """
+
+    @hookspec
+    def register_verifiers(self, register: RegisterVerifier) -> None:
+        """Offer verifiers, which judge an answer step by step while it is written: `register(NoPromises())`.
+
+        When: once, at start-up, before `lifespan`. Each has a `name`, a `boundary` and `async def verify(step,
+        exchange)`; settings choose them by name. Errors: start-up stops and names the plugin; so it does for a name
+        that is taken and for what is no verifier.
+        """
+
+    @hookspec
+    def register_estimators(self, register: RegisterEstimator) -> None:
+        """Offer estimators, which say how hard a request is: `register(ByLength())`.
+
+        When: once, at start-up, before `lifespan`. Each has a `name` and `async def estimate(exchange)`, and may have
+        `learn(exchange, evidence)`. Errors: as in `register_verifiers`.
+        """
+
+    @hookspec
+    def register_extractors(self, register: RegisterExtractor) -> None:
+        """Offer extractors, which find what a text answers so that equal answers are equal: `register(Colours())`.
+
+        When: once, at start-up, before `lifespan`. Each has a `name` and `extract(text)`. Errors: as in
+        `register_verifiers`; one that raises, or returns what cannot be hashed, says nothing of that text.
         """
 
     @hookspec

@@ -24,6 +24,16 @@ ASSUMED_OUTPUT_TOKENS = 4096
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """By what a request was admitted."""
+
+    price: PriceSettings | None
+    prompt_tokens: int
+    output_tokens: int | None
+    rates: Rates | None
+
+
 @dataclass(slots=True)
 class Account:
     """What the running requests of one key hold in this process."""
@@ -39,7 +49,18 @@ class Account:
 class Lease:
     """A request's place among its key's limits; it ends once, by `settle` or `release`, and then does nothing more."""
 
-    __slots__ = ("_account", "_book", "_nano_usd", "_open", "_tenant", "_tokens", "headers", "key")
+    __slots__ = (
+        "_account",
+        "_admitted",
+        "_book",
+        "_has_place",
+        "_nano_usd",
+        "_open",
+        "_tenant",
+        "_tokens",
+        "headers",
+        "key",
+    )
 
     def __init__(self, book: UsageBook | None, tenant: str, key: Key | None, account: Account | None) -> None:
         self._book = book
@@ -48,11 +69,20 @@ class Lease:
         self._account = account
         self._nano_usd = 0
         self._tokens = 0
+        self._admitted: Admitted | None = None
         self._open = True
         self.headers: Mapping[str, str] = _NO_HEADERS
         """`x-ratelimit-*` of the key's own limits for the response; they replace those of the upstream."""
+        self._has_place = account is not None
+        """True while it counts among the requests of its key that run side by side."""
         if account is not None:
             account.requests += 1
+
+    def answered(self) -> None:
+        """Make room for the client's next request, where what this one used is settled later."""
+        if self._has_place and self._account is not None:
+            self._account.requests -= 1
+        self._has_place = False
 
     def settle(self, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float) -> None:
         """Book what the request really used in place of what was held for it."""
@@ -73,8 +103,8 @@ class Lease:
 
     def _give_back(self) -> None:
         self._open = False
+        self.answered()
         if (account := self._account) is not None:
-            account.requests -= 1
             account.nano_usd -= self._nano_usd
             account.tokens -= self._tokens
             assert min(account.requests, account.nano_usd, account.tokens) >= 0
@@ -93,7 +123,42 @@ class Lease:
                 code="budget_exceeded",
             )
         account.nano_usd += cost
-        self._nano_usd = cost
+        self._nano_usd += cost
+
+    def hold_tokens(self, need: int) -> None:
+        """Hold tokens of the minute, for which there must be room."""
+        if self._account is not None and self._open:  # it may have ended while its window was looked up
+            self._account.tokens += need
+            self._tokens += need
+
+    def admit(self, admitted: Admitted) -> None:
+        """Remember by what the request was admitted, for `extend`."""
+        self._admitted = admitted
+
+    async def extend(self, calls: int, prompt_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """Hold room for `calls` calls more, each like the one admitted unless told otherwise; all of it or none.
+
+        Raises `RequestError` 429. It is one request all the same: neither concurrency nor requests count it again.
+        """
+        admitted, key, account = self._admitted, self.key, self._account
+        if admitted is None or key is None or account is None or not self._open:
+            return
+        prompt = admitted.prompt_tokens if prompt_tokens is None else prompt_tokens
+        output = admitted.output_tokens if output_tokens is None else output_tokens
+        held_usd = 0
+        if key.nano_usd_per_day is not None and self._book is not None:
+            assumed = ASSUMED_OUTPUT_TOKENS if output is None else output
+            held_usd = calls * most_it_may_cost(admitted.price, prompt, assumed)
+            self.hold_spend(held_usd, self._book.spent_today(key.id), self._book.seconds_left_today())
+        is_held = False
+        try:
+            if key.tokens_per_minute is not None and admitted.rates is not None:
+                await hold_tokens(self, key, account, admitted.rates, calls * (prompt + (output or 0)))
+            is_held = True
+        finally:
+            if not is_held and self._open:
+                account.nano_usd -= held_usd
+                self._nano_usd -= held_usd
 
     def __repr__(self) -> str:
         return f"<Lease {self.key.id if self.key else self._tenant} {'open' if self._open else 'ended'}>"
@@ -109,15 +174,8 @@ async def check_rates(lease: Lease, key: Key, account: Account, rates: Rates, ne
     """Count the request and hold `need` tokens in the key's windows, or raise 429."""
     headers: dict[str, str] = {}
     if (limit := key.tokens_per_minute) is not None:
-        await write_tokens(key.id, limit, account, rates)
-        window = await rates.look("tokens", key.id, limit)
-        # No await from here until the tokens are held.
-        left = window.remaining - account.tokens - account.spent_tokens - account.writing_tokens
-        if need > left:
-            raise _too_many_tokens(limit, need, max(left, 0), window.reset_s)
-        account.tokens += need
-        lease._tokens = need  # noqa: SLF001 - this module's own
-        _describe(headers, "tokens", limit, Window(left - need, window.reset_s))
+        window = await hold_tokens(lease, key, account, rates, need)
+        _describe(headers, "tokens", limit, window)
     if (limit := key.requests_per_minute) is not None:
         taken = await rates.take("requests", key.id, limit, 1)
         window = await rates.look("requests", key.id, limit)
@@ -125,6 +183,20 @@ async def check_rates(lease: Lease, key: Key, account: Account, rates: Rates, ne
         if not taken:
             raise _refusal(f"This key may send {limit} requests per minute.", window.reset_s, headers=headers)
     lease.headers = headers
+
+
+async def hold_tokens(lease: Lease, key: Key, account: Account, rates: Rates, need: int) -> Window:
+    """Hold `need` tokens in the key's window and say what is left of it, or raise 429."""
+    limit = key.tokens_per_minute
+    assert limit is not None
+    await write_tokens(key.id, limit, account, rates)
+    window = await rates.look("tokens", key.id, limit)
+    # No await from here until the tokens are held.
+    left = window.remaining - account.tokens - account.spent_tokens - account.writing_tokens
+    if need > left:
+        raise _too_many_tokens(limit, need, max(left, 0), window.reset_s)
+    lease.hold_tokens(need)
+    return Window(left - need, window.reset_s)
 
 
 async def write_tokens(key_id: str, limit: int, account: Account, rates: Rates) -> None:

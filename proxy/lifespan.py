@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from predawn.proxy.clock import Clock
     from predawn.proxy.exchange import Exchange, Reply
+    from predawn.proxy.extensions import RegisteredEstimator, RegisteredExtractor, RegisteredVerifier
     from predawn.proxy.jobs.protocol import JobEngine
     from predawn.proxy.metrics import Metrics
     from predawn.proxy.settings import Settings
@@ -33,3 +34,7 @@ class App:
     """Tells observers of an exchange that a plugin made and sent itself, once it is closed and its ledger written."""
     jobs: Callable[[], Awaitable[JobEngine]]
     """Opens the durable jobs on first use; register yours before the `yield`, they begin when all plugins are open."""
+    verifiers: Mapping[str, RegisteredVerifier] = field(default_factory=dict[str, "RegisteredVerifier"])
+    """What plugins registered, by name; complete before the first `lifespan`."""
+    estimators: Mapping[str, RegisteredEstimator] = field(default_factory=dict[str, "RegisteredEstimator"])
+    extractors: Mapping[str, RegisteredExtractor] = field(default_factory=dict[str, "RegisteredExtractor"])

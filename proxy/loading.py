@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -23,6 +24,9 @@ BUILT_IN = {
     "cache": "predawn.plugins.cache:CachePlugin",
     "redact": "predawn.plugins.redact:RedactPlugin",
     "sleep": "predawn.plugins.sleep:SleepPlugin",
+    "budget": "predawn.plugins.budget:BudgetPlugin",
+    "sampling": "predawn.plugins.sampling:SamplingPlugin",
+    "verify": "predawn.plugins.verify:VerifyPlugin",
 }
 
 
@@ -58,6 +62,11 @@ def find() -> dict[str, Found]:
 
 def _distribution(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown distribution"
+
+
+def part_of(plugin: str, module: str) -> ModuleType:
+    """A module inside a built-in plugin, for a command that shows what the plugin does."""
+    return importlib.import_module(f"{BUILT_IN[plugin].partition(':')[0]}.{module}")
 
 
 def check(entries: Sequence[PluginEntry], allowed: Sequence[str] | None = None) -> list[Problem]:

@@ -49,6 +49,9 @@ ITL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.
 FAST: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 JOB: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 AGE: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0, 259200.0, 604800.0, 2592000.0)
+UNIT: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+TOK: Final = tuple(4.0**step for step in range(11))
+CNT: Final = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)
 
 
 class HookMeters:
@@ -82,6 +85,9 @@ class Metrics:
         self._declare_engines()
         self._declare_sleep()
         self._declare_contexts()
+        self._declare_budget()
+        self._declare_sampling()
+        self._declare_verify()
         self._declare_proxy()
 
     def _declare_traffic(self) -> None:
@@ -195,8 +201,92 @@ class Metrics:
             "context_tokens_saved_total",
             "Output tokens saved, against answers of the same model about the same context.",
         )
+        self.context_discoveries = self._counter(
+            "context_discoveries_total", "Contexts found in requests: kept, evicted for others, refused.", "result"
+        )
         self.context_entries = self._gauge("context_entries", "Contexts known to this process.")
         self.context_bytes = self._gauge("context_bytes", "Memory for the texts of notes in this process.")
+
+    def _declare_budget(self) -> None:
+        self.difficulty = self._histogram(
+            "difficulty_score", "How hard requests were judged, by who was surest of it.", UNIT, "estimator", "model"
+        )
+        self.budget_granted = self._histogram(
+            "budget_granted_tokens", "What a request was expected to cost when it got its budget.", TOK, "tier"
+        )
+        self.budget_spent = self._histogram(
+            "budget_spent_tokens", "What a request cost: all output, and the prompts of further calls.", TOK, "tier"
+        )
+        self.budget_utilization = self._histogram(
+            "budget_utilization_ratio", "What a request cost, against what was expected.", UNIT, "tier"
+        )
+        self.budget_price = self._gauge(
+            "budget_price", "Gain in the chance of a right answer that a token must bring; the latest.", "model"
+        )
+        self.budget_exhausted = self._counter(
+            "budget_exhausted_total", "Requests whose budget a ceiling made smaller, or that were refused.", "tier"
+        )
+        self.budget_outcomes = self._counter(
+            "budget_outcomes_total", "Requests learnt from, by what told how good the answer was.", "source"
+        )
+        self.budget_probes = self._counter(
+            "budget_probes_total", "Requests of which the model was asked a little first.", "outcome"
+        )
+        self.budget_flat = self._gauge(
+            "budget_flat_curves", "Kinds of tasks, of all tenants, for which more tokens gain nothing.", "model"
+        )
+        self.budget_knob = self._gauge(
+            "budget_knob_obeyed",
+            "1 if the model thinks more when asked to, 0 if not; set by `probe_capabilities`.",
+            "model",
+        )
+
+    def _declare_sampling(self) -> None:
+        self.samples_drawn = self._histogram(
+            "samples_drawn", "Answers drawn for a request that was given more than one chance.", CNT, "strategy"
+        )
+        self.samples = self._counter("samples_total", "Answers drawn, by what became of them.", "strategy", "outcome")
+        self.sample_agreement = self._histogram(
+            "sample_agreement_ratio",
+            "Share of comparable answers that say what the chosen one says; one observation a request.",
+            UNIT,
+            "strategy",
+        )
+        self.early_stops = self._counter(
+            "early_stops_total",
+            "Requests that were answered before all that was allowed was drawn.",
+            "strategy",
+            "reason",
+        )
+        self.sample_tokens_cancelled = self._counter(
+            "sample_tokens_cancelled_total", "Output tokens of answers that were given up on their way.", "strategy"
+        )
+
+    def _declare_verify(self) -> None:
+        self.verifier_duration = self._histogram(
+            "verifier_duration_seconds", "One verifier's look at one step.", LAT, "verifier"
+        )
+        self.verifier_checks = self._counter(
+            "verifier_checks_total",
+            "Steps looked at, by what was said of them; shed are those passed over because too much waited.",
+            "verifier",
+            "verdict",
+        )
+        self.verifier_interventions = self._counter(
+            "verifier_interventions_total", "Violations, by what was done about them.", "verifier", "action"
+        )
+        self.verifier_overlap = self._histogram(
+            "verifier_overlap_ratio",
+            "Share of a verifier's time that was hidden behind the generation; one observation an answer.",
+            UNIT,
+            "verifier",
+        )
+        self.verifier_added_latency = self._histogram(
+            "verifier_added_latency_seconds",
+            "From the end of the generation to a verifier's last word; one observation an answer.",
+            FAST,
+            "verifier",
+        )
 
     def _declare_proxy(self) -> None:
         self.overhead = self._histogram(
@@ -253,6 +343,14 @@ class Metrics:
             model if model in self._models else OTHER,
             outcome if outcome in CALL_OUTCOMES else OTHER,
         ).observe(seconds)
+
+    def tokens_beside(self, upstream: str, model: str, phase: str, prompt: int, output: int) -> None:
+        """Count tokens of a call that is no part of the answer."""
+        upstream = upstream if upstream in self._upstreams else OTHER if upstream else NONE
+        model = model if model in self._models else OTHER
+        for kind, count in (("input", prompt), ("output", output)):
+            if count:
+                self.tokens.of(model, upstream, kind, phase).inc(count)
 
     # -- upstreams, hooks, the process
 

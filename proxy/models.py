@@ -51,7 +51,7 @@ class Models:
         self._models: dict[str, Model] = {}
         for model in settings.models:
             chain = tuple(tiers[name] for name in (model.name, *_fallbacks(model, settings)))
-            sender = Sender(chain, clock, meters)
+            sender = Sender(chain, clock, meters, model.price)
             own = [target.station.settings for target in chain[0].targets]
             pipeline = hooks.pipeline(model.name, sender.send)
             asks = pipeline.wants_usage or any(upstream.stream_usage for upstream in own)

@@ -11,7 +11,7 @@ from typing import Protocol
 from predawn.proxy.breaker import Breaker
 from predawn.proxy.clock import Clock
 from predawn.proxy.exchange import Call, Exchange, Reply, RequestError
-from predawn.proxy.settings import RetrySettings, UpstreamSettings
+from predawn.proxy.settings import PriceSettings, RetrySettings, UpstreamSettings
 from predawn.proxy.upstreams.base import Reason, Upstream, UpstreamError, UpstreamRequest
 from predawn.proxy.wire.outgoing import outgoing_body
 
@@ -120,8 +120,11 @@ class _Try:
 class Sender:
     """Sends the exchanges of one alias; its `send` is the innermost call of the alias's pipeline."""
 
-    def __init__(self, tiers: tuple[Tier, ...], clock: Clock, meters: UpstreamMeters) -> None:
+    def __init__(
+        self, tiers: tuple[Tier, ...], clock: Clock, meters: UpstreamMeters, price: PriceSettings | None = None
+    ) -> None:
         self.tiers = tiers
+        self._price = price
         self._clock = clock
         self._meters = meters
 
@@ -130,6 +133,7 @@ class Sender:
 
         What is thought asleep has no fallback: nobody waits for it, and it spends only where it was meant to.
         """
+        exchange.price = self._price
         tries = 0
         tried: _Try | None = None
         tiers = self.tiers if exchange.call_purpose != "sleep" else self.tiers[:1]

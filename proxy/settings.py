@@ -275,6 +275,10 @@ class ModelSettings(Part):
         Field(default="none", description="The knob by which effort reaches the model.")
     )
     prefill: bool = Field(default=False, description="The upstream continues a last assistant message.")
+    shared_prefill: bool = Field(
+        default=False,
+        description="The upstream reads a prompt once for all `n` choices; samples are then drawn with `n`.",
+    )
     price: PriceSettings | None = Field(default=None, description="What tokens cost, for spend limits and the ledger.")
     max_output_tokens: int | None = Field(
         default=None, ge=1, description="Larger `max_tokens` of clients are lowered to this."

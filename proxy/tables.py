@@ -241,3 +241,46 @@ sleep_activity = Table(
     Column("place", Text, primary_key=True),
     Column("beats", BigInteger, nullable=False),
 )
+
+# What follows belongs to the plugin `budget`.
+
+budget_outcomes = Table(
+    # How requests ended, without anything that was said; the newest of each tenant and model are learnt from.
+    "budget_outcomes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("exchange_id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("tier", String(32), nullable=False),  # empty where a client or a ceiling made something else of it
+    Column("tokens", Double, nullable=False),
+    Column("difficulty", Double, nullable=False),
+    Column("quality", Double),  # null where nobody could tell
+    Column("hardness", Double),
+    Column("source", String(16), nullable=False),  # none, agreement, verdict, feedback
+    Column("look", JSON, nullable=False),  # kind, shape, features, and hashes of words
+    Index("budget_outcomes_by_time", "tenant", "model", "at"),
+    Index("budget_outcomes_by_age", "at"),
+)
+
+budget_prices = Table(
+    "budget_prices",
+    metadata,
+    Column("tenant", Text, primary_key=True),  # empty where all tenants share a price
+    Column("model", Text, primary_key=True),
+    Column("target", Double, nullable=False),
+    Column("base", Double, nullable=False),  # logarithm
+    Column("debt", Double, nullable=False),  # in targets
+    Column("mean", Double, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+budget_days = Table(
+    "budget_days",
+    metadata,
+    Column("day", Date, primary_key=True),  # UTC
+    Column("tenant", Text, primary_key=True),
+    Column("key_id", String(32), primary_key=True),  # empty for requests without a key
+    Column("tokens", BigInteger, nullable=False),
+)

@@ -33,7 +33,6 @@ class TrafficMeters:
     __slots__ = (
         "_cached",
         "_codes",
-        "_discarded",
         "_duration",
         "_input",
         "_labels",
@@ -44,7 +43,6 @@ class TrafficMeters:
         "_reasoning",
         "_requests",
         "_ttft",
-        "_verify",
     )
 
     def __init__(self, metrics: TrafficFamilies, route: str, model: str, upstream: str, stream: str) -> None:
@@ -58,8 +56,6 @@ class TrafficMeters:
         self._output = tokens("output", "serve")
         self._cached = tokens("cached_input", "serve")
         self._reasoning = tokens("reasoning", "serve")
-        self._discarded = tokens("output", "discarded")
-        self._verify = tokens("output", "verify")
         self._labels = (route, model, upstream, stream)
         self._requests = metrics.requests
         self._codes: dict[int, Counter] = {}
@@ -77,8 +73,6 @@ class TrafficMeters:
         output_tokens: int = 0,
         cached_tokens: int = 0,
         reasoning_tokens: int = 0,
-        discarded_tokens: int = 0,
-        verify_tokens: int = 0,
     ) -> None:
         """Count one finished request: 0.75 µs for a stream, against 4.5 µs with prometheus_client's own."""
         counter = self._codes.get(code)
@@ -98,8 +92,6 @@ class TrafficMeters:
         self._output.value += output_tokens
         self._cached.value += cached_tokens
         self._reasoning.value += reasoning_tokens
-        self._discarded.value += discarded_tokens
-        self._verify.value += verify_tokens
 
     def _code(self, code: int) -> Counter:
         route, model, upstream, stream = self._labels

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from predawn.plugins import Budget, Decision, Difficulty, Exchange, Ledger
+from predawn.plugins import Budget, Decision, Difficulty, Exchange, Ledger, Verdict
 
 if TYPE_CHECKING:
     from predawn.plugins.record.content import Content
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _COLUMNS = frozenset(
     {"slept", "prompt", "cached_prompt", "output", "reasoning", "discarded", "verify", "estimated", "spend_usd"}
 )
-_IN_RECORD = tuple(field.name for field in fields(Ledger) if field.name not in _COLUMNS | {"calls", "total_s"})
+_IN_RECORD = tuple(
+    field.name for field in fields(Ledger) if field.name not in _COLUMNS | {"calls", "total_s", "is_answer_booked"}
+)
 _LARGEST = (1 << 63) - 1
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -29,6 +31,15 @@ def _storable(value: float) -> float:
     if not math.isfinite(value):
         return 0.0
     return min(max(value, 0), _LARGEST)
+
+
+def _counted(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
+    """How often each verifier said what; not what of, for that is the answer's own text."""
+    counts: dict[str, dict[str, int]] = {}
+    for verdict in verdicts:
+        said = counts.setdefault(verdict.verifier, {})
+        said[verdict.outcome] = said.get(verdict.outcome, 0) + 1
+    return counts
 
 
 class Snapshot(NamedTuple):
@@ -55,6 +66,7 @@ class Snapshot(NamedTuple):
     difficulty: Difficulty | None
     budget: Budget | None
     content: Content | None
+    verdicts: Sequence[Verdict] = ()
 
     @classmethod
     def of(cls, exchange: Exchange, content: Content | None = None) -> Snapshot:
@@ -77,6 +89,7 @@ class Snapshot(NamedTuple):
             exchange.difficulty,
             exchange.budget,
             content,
+            exchange.verdicts,
         )
 
     def row(self) -> dict[str, Any]:
@@ -111,6 +124,7 @@ class Snapshot(NamedTuple):
             "notes": self.notes,
             "difficulty": self.difficulty,
             "budget": self.budget,
+            "checks": _counted(self.verdicts),
         }
         try:
             return msgspec.Raw(_encode(record))

@@ -1,14 +1,28 @@
 """`sleep`: thinks about contexts before the question comes, and puts what it found into the request (arXiv 2504.13171).
 
-Five ideas carry it:
+Five ideas carry it, and each file belongs to one of them. Where to begin is named first.
 
-- a *context* is a beginning of conversations: registered by a client or discovered (`contexts.py`, `discovery.py`),
-  kept in the store (`shelf.py`) and in memory, where a request finds the longest one it begins with (`index.py`);
-- the *night* hears what happens, decides what is worth it, and runs durable jobs on it (`night.py`, `worth.py`,
-  `stages.py`): consolidate, check, anticipate, warm;
-- the *gate* lets them ask only while an upstream is free, and ends their calls when a person comes (`gate.py`);
-- what was found out goes into requests as quoted data (`awake.py`, `injection.py`), never as orders;
-- every use is booked with what it saved and what it had cost (`uses.py`).
+- A *context* is a beginning of conversations, registered by a client or discovered. `contexts.py`: the types of all
+  that follows. It comes by `endpoints.py` (read by `wishes.py`) or `discovery.py`, as `drafts.py`, cut by `prefix.py`;
+  is kept within bounds by `keeping.py` and deleted by `forgetting.py`. The store is `shelf.py`, in three parts:
+  `shelf_contexts.py`, `shelf_notes.py`, `shelf_books.py`. In memory `index.py` finds the longest one that a request
+  begins with (`matches.py`: what it finds; `memory.py`: its bounds), and `recall.py` the questions that were expected.
+- The *night* decides what is slept on, and why it waits. `night.py` hears of what happens (`triggers.py`), finds what
+  nobody told it (`unslept.py`), weighs it (`planning.py`, `worth.py`, `predictability.py`) and submits an order
+  (`orders.py`). `stages.py` runs that as durable jobs: `thinking.py`, then `checking.py`, `anticipation.py`,
+  `warming.py`, each given a `work.py` and a `desk.py`, the part of the shelf that jobs see; what must wait for long is
+  put off (`deferral.py`). What is said to models and read from them: `prompts.py`, `notes.py`, `arithmetic.py`, and
+  `terse.py` for the bundled one.
+- The *gate* (`gate.py`) is open only while an upstream is free, here (`places.py` tells which one that is), elsewhere
+  (`activity.py`) and by its own account (`saturation.py`, `load.py`). `asking.py` passes it with every call, within the
+  day's budget (`budget_day.py`); `sending.py` makes the call, `errors.py` says what may be kept of a refusal.
+- *Awake*, notes go into requests as quoted data, never as orders. `awake.py` has the order of events: `control.py`
+  (what the client wishes), `conversation.py` (one shape for all APIs), `injection.py`, `effort.py` (less thought with
+  notes), `serving.py` (an answer without a call), `undoing.py` (an upstream refused the notes), `toolgaps.py`.
+- *Lessons*: every use is booked with what it saved and what it had cost (`lessons.py`, `uses.py`), and metered
+  (`meters.py`).
+
+`running.py` puts it all together, by `settings.py`; what is below only says when each part is asked.
 """
 
 from __future__ import annotations
@@ -68,6 +82,7 @@ class SleepPlugin(Plugin[SleepSettings]):
         if answer is not None:
             return reply_of(exchange, answer)
         reply = await call_next(exchange)
+        awake.saw(exchange, reply)
         return await call_next(exchange) if awake.undo(exchange, reply.status) else reply
 
     @hookimpl

@@ -26,7 +26,7 @@ LONGEST_POSTPONEMENT_S = 30.0
 DEFAULT_MAX_TOKENS = 4096
 """Held back for a call that names no limit."""
 MOST_WAITING = 10_000
-_PASSING = frozenset({"connect", "timeout_ttft", "timeout_idle", "5xx", "breaker", "truncated"})
+_PASSING = frozenset({"connect", "timeout_ttft", "timeout_idle", "5xx", "breaker", "truncated", "crashed"})
 _Outcome: TypeAlias = "Asked | UpstreamError | Preempted"
 
 
@@ -175,10 +175,13 @@ class Asking:
         if outcome.reason not in _PASSING:
             return Refused(f"{upstream}: {outcome.message}"[:500])
         known = self._waiting.get((options.tenant, options.context_id))
-        failures = (known.failures if known is not None else 0) + 1
+        # an upstream that went down with this very call inside gets it once more, for the call may not be the cause
+        weight = self._most_failures if outcome.reason == "crashed" else 1
+        failures = (known.failures if known is not None else 0) + weight
         if failures > self._most_failures:
             self._waiting.pop((options.tenant, options.context_id), None)
-            return Refused(f"{upstream}: failed {failures} times, the last time: {outcome.message}"[:500])
+            what = "went down with the call" if outcome.reason == "crashed" else f"failed {failures} times"
+            return Refused(f"{upstream}: {what}, the last time: {outcome.message}"[:500])
         closed = Closed("throttled", 2.0**failures, {"failures": failures, "reason": outcome.reason})
         return self._postponed(options, closed, failures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from predawn.plugins.sleep.control import Wish, read_wish
 from predawn.plugins.sleep.conversation import ROUTES, Conversation
 from predawn.plugins.sleep.effort import is_foreseen, lower, thinks
 from predawn.plugins.sleep.predictability import is_covered
-from predawn.plugins.sleep.sending import choices_of
 from predawn.plugins.sleep.serving import may_be_served
-from predawn.plugins.sleep.triggers import ended_in_tool_calls
+from predawn.plugins.sleep.toolgaps import waits_for_tools
 from predawn.plugins.sleep.undoing import REFUSALS, Change
 from predawn.plugins.sleep.uses import Injected
 from predawn.proxy.accounting import BYTES_PER_TOKEN
+from predawn.proxy.resilience import retry_after_s
 from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
-    from predawn.plugins import Chunk, Exchange
+    from predawn.plugins import Chunk, Exchange, Reply
     from predawn.plugins.sleep.activity import Activity
     from predawn.plugins.sleep.contexts import Anticipated, Notes
     from predawn.plugins.sleep.index import Index, Match
@@ -70,8 +71,10 @@ class Awake:
         """Send sleep away from the upstream, and put in what is known. Raises `RequestError` for senseless wishes."""
         place = self.places.of(exchange.model)
         exchange.scope.callback(self.night.ended, place)
-        self.night.began(place)
+        ended = self.night.began(place)
         self.activity.came(place)
+        if ended:  # let them hang up first: an upstream that hears of the end later works on for sleep meanwhile
+            await asyncio.sleep(0)
         if exchange.route not in ROUTES:
             return
         wish = read_wish(exchange.control, Wish(rule=self.settings.split))
@@ -80,7 +83,7 @@ class Awake:
             self.meters.skipped()
             return
         has_any = self.index.has(exchange.tenant, self.settings.namespace, exchange.model)
-        if has_any or self.settings.discover:
+        if has_any or self.settings.discovers:
             seen.conversation = Conversation.of(exchange.route, exchange.request)
         if seen.conversation is None or not has_any:
             self.index.lookups["miss"] += 1
@@ -234,6 +237,11 @@ class Awake:
         exchange.decide("sleep", "taken out", status=status)
         return True
 
+    def saw(self, exchange: Exchange, reply: Reply) -> None:
+        """The upstream's answer to a person begins. Where it is a refusal, sleep keeps away as long as it asks for."""
+        if reply.status == 429 and exchange.upstream:
+            self.night.refused(self.places.place_of(exchange.upstream), retry_after_s(reply.headers, self.clock))
+
     def answer_for(self, exchange: Exchange) -> str | None:
         """What is to be answered without asking the upstream."""
         seen: Seen | None = exchange.state.get(STATE)
@@ -245,13 +253,12 @@ class Awake:
     def watcher(self, exchange: Exchange) -> Any:
         """Looks whether an answer ends in tool calls, where a context waits for a moment to be slept on."""
         seen: Seen | None = exchange.state.get(STATE)
-        if seen is None or seen.match is None or seen.match.notes_id is not None or exchange.route != "chat":
+        if seen is None or seen.match is None or seen.match.notes_id is not None:
             return None
 
         def watch(chunk: Chunk) -> Chunk:
-            for choice in choices_of(chunk):
-                if ended_in_tool_calls([choice.get("finish_reason")]):
-                    seen.calls_tools = True
+            if not seen.calls_tools and waits_for_tools(exchange.route, chunk):
+                seen.calls_tools = True
             return chunk
 
         return watch

@@ -1,8 +1,8 @@
 """`check`: promotes candidate notes to accepted ones, or rejects them. It is independent of how they were written.
 
 Arithmetic is checked exactly and costs nothing. Then every line is judged by the text alone, by a prompt that knows
-nothing of the first one; what is not confirmed is taken out. In terse style each claim must come out again of a second
-pass. Notes of which too much was wrong are rejected whole.
+nothing of the first one; what is not confirmed is taken out. In terse style each claim must be about a name of
+the text and come out again of a second pass. Notes of which too much was wrong are rejected whole.
 """
 
 from __future__ import annotations
@@ -161,6 +161,7 @@ async def _by_second_pass(work: Work, strictness: CheckRules, context: Context, 
     options = work.options("check", strictness.max_output_tokens, temperature=work.rules.wander, model=strictness.model)
     asked = await work.ask(prompts.terse_notes(context.messages), options)
     claims = terse.agreed(terse.read_claims(notes.text), terse.read_claims(asked.text))
+    claims = terse.heard(claims, "\n".join(map(prompts.text_of, context.messages)))
     good = [claim for claim in claims if claim.fault is None]
     bad = [claim for claim in claims if claim.fault is not None]
     return Judged(

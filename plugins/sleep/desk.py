@@ -62,6 +62,8 @@ class Desk(Protocol):
         job_ids: Collection[str] = (),
     ) -> bool: ...
 
+    async def add_job(self, tenant: str, context_id: str, version: int, job_id: str) -> bool: ...
+
     async def report(self, tenant: str, context_id: str, version: int, progress: Progress) -> bool: ...
 
     async def lineage(self, tenant: str, context_id: str, version: int) -> Sequence[Version]: ...
@@ -151,7 +153,16 @@ class MemoryDesk:
         if context is None or context.state not in of:
             return False
         self.put(replace(context, state=state, progress=replace(context.progress, state=state)))
-        self.jobs.setdefault((tenant, context_id), []).extend(job_ids)
+        for job_id in job_ids:
+            await self.add_job(tenant, context_id, version, job_id)
+        return True
+
+    async def add_job(self, tenant: str, context_id: str, version: int, job_id: str) -> bool:  # noqa: ARG002 - any version
+        if (tenant, context_id) not in self.contexts:
+            return False
+        known = self.jobs.setdefault((tenant, context_id), [])
+        if job_id not in known:
+            known.append(job_id)
         return True
 
     async def report(self, tenant: str, context_id: str, version: int, progress: Progress) -> bool:

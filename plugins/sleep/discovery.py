@@ -37,6 +37,9 @@ class Discovery:
     window_s: float = 7 * 86_400.0
     max_per_tenant: int = 20_000
     max_prefixes: int = 200_000
+    max_bytes: int = 1 << 20
+    """No prefix goes on beyond; what comes after is not even hashed."""
+    max_messages: int = 1000
     _tenants: OrderedDict[str, _Counts] = field(default_factory=OrderedDict[str, "_Counts"])
     _size: int = 0
 
@@ -60,7 +63,7 @@ class Discovery:
 
         `known_at` says how much of the request a context covers already (`Match.at`): what goes on from there must have
         `min_tokens` of its own, so that a growing conversation does not become a context with every turn. What is live
-        is never looked at. Takes as long as hashing the request does: call it off the critical path.
+        is never looked at. Takes as long as hashing `max_bytes` of the request does: call it off the critical path.
         """
         try:
             stable = _stable(messages, rule, live)
@@ -72,12 +75,17 @@ class Discovery:
         self, tenant: str, namespace: str, model: str, messages: Sequence[Message], *, now: float, known_at: int
     ) -> Draft | None:
         counts = self._of(tenant)
-        tokens = known_tokens = 0
+        tokens = known_tokens = size = 0
         came: list[tuple[int, bytes]] = []
         found: int | None = None
         state = prefix.seed(tenant, namespace, model)
-        for at, message in enumerate(islice(messages, max(0, len(messages) - 1)), 1):
+        for at, message in enumerate(islice(messages, min(self.max_messages, max(0, len(messages) - 1))), 1):
+            if size + prefix.least_bytes(message) > self.max_bytes:
+                break
             encoded = prefix.canonical(message)
+            size += len(encoded)
+            if size > self.max_bytes:
+                break
             state.update(encoded)
             tokens += max(1, len(encoded) // 4)
             if at <= known_at:
@@ -124,10 +132,6 @@ class Discovery:
                 self._size -= 1
             if not oldest:
                 del self._tenants[tenant]
-
-    def forget(self, tenant: str) -> None:
-        """Forget what a tenant's requests began with."""
-        self._size -= len(self._tenants.pop(tenant, ()))
 
 
 def _stable(messages: Sequence[Message], rule: SplitRule, live: object) -> Sequence[Message]:

@@ -68,6 +68,11 @@ class Draft:
         )
 
     @property
+    def size(self) -> int:
+        """Bytes of the stable content as it is kept."""
+        return len(self.encoded.encode())
+
+    @property
     def digest(self) -> bytes:
         return self.links[-1]
 

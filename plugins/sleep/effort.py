@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from predawn.plugins import knobs
 from predawn.plugins.sleep.predictability import telling_words
 
 if TYPE_CHECKING:
@@ -14,15 +15,8 @@ if TYPE_CHECKING:
 Effort: TypeAlias = Literal["unchanged", "none", "minimal", "low"]
 FORESEEN = 0.9
 """A question that agrees so well with one that was expected is the same question."""
-ASKED_FOR = frozenset({"reasoning_effort", "reasoning", "enable_thinking", "thinking", "thinking_token_budget"})
-"""Members by which a client decides itself."""
-AT_ONCE: frozenset[Any] = frozenset({"none", "minimal", "auto"})
-"""Efforts at which answers are given at once, or may be."""
-_SWITCHED_OFF: Mapping[str, Mapping[str, Any]] = {
-    "enable_thinking": {"chat_template_kwargs": {"enable_thinking": False}},
-    "thinking_budget": {"thinking": {"type": "disabled"}},
-    "thinking_token_budget": {"thinking_token_budget": 0},
-}
+AT_ONCE = ("none", "minimal", "auto", "disabled", 0)
+"""What clients say for answers that are given at once, or may be; `False` is 0 too."""
 
 
 def members_for(knob: str, effort: Effort, *, is_ours: bool = False) -> Mapping[str, Any]:
@@ -34,21 +28,18 @@ def members_for(knob: str, effort: Effort, *, is_ours: bool = False) -> Mapping[
     if effort == "unchanged":
         return {}
     if knob == "reasoning_effort":
-        return {"reasoning_effort": "low" if effort == "none" and not is_ours else effort}
-    return _SWITCHED_OFF.get(knob, {}) if effort == "none" else {}
+        return knobs.members_for(knob, "low" if effort == "none" and not is_ours else effort)
+    return knobs.members_for(knob, "none") if effort == "none" else {}
 
 
 def lower(edited: dict[str, Any], route: RouteName, members: Mapping[str, Any]) -> bool:
     """Let a request ask for less thought if its client leaves that open; False if there was nothing to change."""
-    if not members or _decided(edited):
+    if not members or knobs.said(edited):
         return False
     if route == "responses" and "reasoning_effort" in members:
         edited["reasoning"] = {"effort": members["reasoning_effort"]}
     elif route == "chat":
-        said = _template(edited)
-        edited.update(members)
-        if "chat_template_kwargs" in members:
-            edited["chat_template_kwargs"] = {**said, **members["chat_template_kwargs"]}
+        knobs.put(edited, members)
     else:
         return False
     return True
@@ -57,20 +48,15 @@ def lower(edited: dict[str, Any], route: RouteName, members: Mapping[str, Any]) 
 def thinks(request: Mapping[str, Any], members: Mapping[str, Any], *, lowers: bool) -> bool:
     """Whether a request will be thought about step by step, notes or not: its client wants that, or left it open and
     nothing will keep the model from it. False where the model has no knob and nobody can know."""
-    if decided := _decided(request):
-        return not any(value in AT_ONCE or value is False for value in decided.values())
+    if told := knobs.said(request):
+        return not any(_is_at_once(value) for value in told.values())
     return bool(members) and not lowers
 
 
-def _decided(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the client itself says about thinking."""
-    given = {**_template(request), **request}
-    return {name: given[name] for name in ASKED_FOR & given.keys() if given[name] is not None}
-
-
-def _template(request: Mapping[str, Any]) -> dict[str, Any]:
-    kept: Any = request.get("chat_template_kwargs")
-    return kept if isinstance(kept, dict) else {}
+def _is_at_once(value: Any) -> bool:
+    if isinstance(value, dict):  # `reasoning`, `thinking`, `output_config`
+        return any(value.get(name) in AT_ONCE for name in ("type", "effort", "budget_tokens", "max_tokens"))
+    return value in AT_ONCE
 
 
 def is_foreseen(question: str, recalled: Recalled) -> bool:

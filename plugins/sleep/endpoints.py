@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -11,6 +11,8 @@ import msgspec
 
 from predawn.plugins import RegisterRoute, RequestError
 from predawn.plugins.sleep.contexts import SLEEPABLE, Anticipated, Context, Notes, SleepOptions
+from predawn.plugins.sleep.forgetting import Purger, forget
+from predawn.plugins.sleep.keeping import keep
 from predawn.plugins.sleep.shelf import Came, ContextLimit, Shelf
 from predawn.plugins.sleep.wishes import Limits, read_draft, read_options
 from predawn.proxy.problems import unknown
@@ -32,23 +34,26 @@ ENVELOPE_BYTES = 1 << 20
 """What a body may have beside its content: escapes, indentation, options."""
 
 
-class Sleeper(Protocol):
+class Sleeper(Purger, Protocol):
     """What clients set in motion."""
 
     async def came(self, context: Context, came: Came) -> None:
         """A context was registered, or has a new version, or was registered again as it is."""
         ...
 
-    async def asked(self, context: Context, options: SleepOptions) -> None:
-        """A client wants this context to be slept on now. `options` go before its own. Called in a sleepable state."""
+    async def asked(self, context: Context, options: SleepOptions) -> str:
+        """A client wants this context to be slept on now. `options` go before its own. Called in a sleepable state.
+
+        Returns why nothing will be done, in words for the client; empty if it will.
+        """
         ...
 
     def waits_for(self, tenant: str, context_id: str) -> dict[str, Any] | None:
         """Why a context is not being slept on right now, as far as this process knows; `None` if nothing keeps it."""
         ...
 
-    async def purge(self, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
-        """A context was forgotten: cancel these jobs and purge the job store of them. Raises `StoreError`."""
+    def waits_elsewhere(self, context: Context, decision: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The same for what another process has begun, by what the store tells and this process's own gate."""
         ...
 
 
@@ -87,13 +92,12 @@ class Endpoints:
             message = f"{unknown('model', draft.model, self.models)}."
             raise RequestError(404, message, code="model_not_found", param="model")
         try:
-            context, came = await shelf.put(identity.tenant, draft, most=self._limits.max_contexts)
+            context, came, _ = await keep(shelf, sleeper, identity.tenant, draft, self._limits)
             await self._refresh()
             await sleeper.came(context, came)
             shown = await self._detail(shelf, context)
         except ContextLimit as exc:
-            message = f"There are {exc.most} contexts already (max_contexts); delete one, or let it expire by ttl_s."
-            raise RequestError(400, message, code="context_limit") from exc
+            raise _too_many(exc) from exc
         except StoreError as exc:
             raise _unavailable(exc) from exc
         return _json({**shown, "came": came}, 201 if came == "created" else 200)
@@ -158,14 +162,19 @@ class Endpoints:
         return _json({"id": ident, "object": "context.deleted", "deleted": True})
 
     async def sleep(self, request: Request) -> web.Response:
-        """202: the context is slept on as soon as nobody waits, or somebody was quicker and it is being slept on."""
+        """202: the context is slept on as soon as nobody waits, or somebody was quicker and it is being slept on.
+
+        409 where nothing will be done, and why.
+        """
         shelf, sleeper = await self._ready()
         options = read_options(await self._body(request))
         tenant: str = request["identity"].tenant
         try:
             context = await self._find(shelf, tenant, request.match_info["id"])
             if context.state in SLEEPABLE:
-                await sleeper.asked(context, options)
+                why = await sleeper.asked(context, options)
+                if why:
+                    raise RequestError(409, f"Nothing will be done: {why}", code="sleep_is_off")
                 context = await self._find(shelf, tenant, context.id)
             return _json(await self._detail(shelf, context), 202)
         except StoreError as exc:
@@ -214,6 +223,8 @@ class Endpoints:
         decision = await shelf.decision(context.tenant, context.id)
         parts = context.parts
         waits = self.sleeper.waits_for(context.tenant, context.id) if self.sleeper is not None else None
+        if waits is None and self.sleeper is not None:
+            waits = self.sleeper.waits_elsewhere(context, decision)
         return {
             **_summary(context),
             "messages": sum(not part.live for part in parts),
@@ -222,41 +233,6 @@ class Endpoints:
             "progress": {**asdict(context.progress), "decision": decision, "waits": waits},
             "notes": [{name: value for name, value in _note(one).items() if name != "text"} for one in notes],
         }
-
-
-async def forget(shelf: Shelf, sleeper: Sleeper, tenant: str, context_id: str) -> bool:
-    """Forget a context and purge the job store of it; False if there is none. Raises `StoreError`.
-
-    If the job store cannot be reached, the context is gone all the same, and `clear_up` purges its jobs later.
-    """
-    job_ids = await shelf.forget(tenant, context_id)
-    if job_ids is None:
-        return False
-    await _purge(shelf, sleeper, tenant, context_id, job_ids)
-    return True
-
-
-async def clear_up(shelf: Shelf, sleeper: Sleeper, *, keep_uses_s: float = 90 * 86_400.0) -> int:
-    """Maintenance, every minute or so on any machine: forget what has expired, finish what a crash left half done.
-
-    Returns how many contexts expired. Raises `StoreError`.
-    """
-    expired = await shelf.expired()
-    for tenant, context_id in expired:
-        await forget(shelf, sleeper, tenant, context_id)
-    for grave in await shelf.unpurged():
-        await _purge(shelf, sleeper, grave.tenant, grave.context_id, grave.job_ids)
-    await shelf.clear(keep_uses_s=keep_uses_s)
-    return len(expired)
-
-
-async def _purge(shelf: Shelf, sleeper: Sleeper, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
-    try:
-        await sleeper.purge(tenant, context_id, job_ids)
-    except StoreError as exc:
-        log.warning("jobs of a forgotten context are still to be purged: %s", exc)
-    else:
-        await shelf.purged(tenant, context_id, job_ids)
 
 
 def _summary(context: Context) -> dict[str, Any]:
@@ -299,6 +275,14 @@ def _named(ident: str) -> str:
     if "\0" in ident:
         raise _not_found(ident)
     return ident
+
+
+def _too_many(limit: ContextLimit) -> RequestError:
+    if limit.unit == "bytes":
+        message = f"All contexts together may have {limit.most} bytes (max_tenant_bytes); delete some."
+    else:
+        message = f"There are {limit.most} contexts already (max_contexts); delete one, or let it expire by ttl_s."
+    return RequestError(400, message, code="context_limit")
 
 
 def _not_found(ident: str) -> RequestError:

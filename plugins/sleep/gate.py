@@ -126,7 +126,7 @@ class Gate:
     def told(self, upstream: str, load: Load) -> None:
         """The upstream told its load; too much of it ends our calls."""
         state = self._of(upstream)
-        state.saturation.told(load, len(state.calls))
+        state.saturation.told(load)
         if state.saturation.overload is not None and state.calls:
             _end_calls(state)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
     from predawn.plugins.sleep.shelf import Shelf
-    from predawn.plugins.sleep.shelf_contexts import Change
+    from predawn.plugins.sleep.shelf_contexts import Change, KnownVersion
     from predawn.proxy.clock import Clock
 
 __all__ = ["Entry", "Index", "Match"]
 
 log = logging.getLogger("predawn.sleep")
+LARGE_BYTES = 32 << 10
+"""Smaller messages are hashed at once: 20 µs for one of this size."""
+_NONE: Counter[int] = Counter({0: 1})
 PAGE = 200
 """Contexts read from the store at a time; other tasks run in between."""
 _UNREADABLE = (RecursionError, UnicodeEncodeError, TypeError, AttributeError)
@@ -47,6 +51,19 @@ class _Tree:
     """How many versions have this link."""
     ends: dict[bytes, tuple[Entry, ...]] = field(default_factory=dict[bytes, tuple[Entry, ...]])
     """What ends at a link, best first."""
+    large: dict[bytes, Counter[int]] = field(default_factory=dict[bytes, "Counter[int]"])
+    """Most bytes that a message from `LARGE_BYTES` on has after a link, and how many versions say so."""
+
+    def may_go_on(self, link: bytes, message: Message) -> bool:
+        """False if no context goes on after a link with a message of this size: then it need not be hashed.
+
+        Pictures have megabytes. What is large here is hashed only where a context has something as large in this place.
+        """
+        content = message.get("content")
+        if type(content) is str and len(content) < LARGE_BYTES and len(message) == 2:
+            return True  # most are like that: 0.1 µs
+        least = prefix.least_bytes(message)
+        return least < LARGE_BYTES or least <= max(self.large.get(link, _NONE))
 
 
 class Index:
@@ -64,12 +81,15 @@ class Index:
         max_links: int = 500_000,
         max_notes_bytes: int = 64 << 20,
         on_dropped: Callable[[str, str], None] = lambda _tenant, _context_id: None,
+        on_forgotten: Callable[[str, str], None] = lambda _tenant, _context_id: None,
     ) -> None:
-        """`on_dropped` is told of each context that changed or is gone: what else is known of it counts no more."""
+        """`on_dropped` is told of each context that changed or is gone: what else is known of it counts no more.
+        `on_forgotten` is told of those that somebody forgot, on any machine."""
         self._shelf = shelf
         self._clock = clock
         self._max_links = max_links
         self._on_dropped = on_dropped
+        self._on_forgotten = on_forgotten
         self._trees: dict[Scope, _Tree] = {}
         self._known = Roster()
         self._change = -1
@@ -139,13 +159,13 @@ class Index:
         known = self._known.get((tenant, context_id))
         if known is None:
             return None
-        for scope, links, entry in known.versions:
+        for scope, version, entry in known.versions:
             is_for_model = scope[1] == namespace and scope[2] in ("", model)
             if entry.tenant != tenant or not entry.is_present or not is_for_model or self._is_over(entry):
                 continue
             split = prefix.split_question(messages, rule)
             sent = prefix.apart(messages, split) if split else messages
-            at = entry.depth if _begins(self._trees[scope].seed, sent, links) else 0
+            at = entry.depth if _begins(self._trees[scope], sent, version.links) else 0
             found = match_of(entry, entry, at, split if split and at == len(sent) - 1 else None)
             if at == 0:
                 found = replace(found, notes_at=0)
@@ -210,8 +230,11 @@ class Index:
         marks: list[tuple[int, bytes]] = []
         split: Split | None = None
         state = tree.seed.copy()
+        link = b""
         try:
             for at, message in enumerate(islice(messages, last), 1):
+                if not tree.may_go_on(link, message):
+                    break
                 state.update(prefix.canonical(message))
                 link = state.digest()
                 if link not in through:
@@ -221,7 +244,7 @@ class Index:
             else:
                 if rule != "off" and stable == len(messages):
                     split = prefix.split_question(messages, rule)
-                if split is not None:
+                if split is not None and tree.may_go_on(link, split.context):
                     state.update(prefix.canonical(split.context))
                     marks.append((split.index + 1, state.digest()))
             return self._best(tree, tenant, messages, marks, split)
@@ -273,18 +296,20 @@ class Index:
     def _learn(self, change: Change) -> None:
         name = (change.tenant, change.context_id)
         self._drop(name)
+        if change.is_forgotten:
+            self._on_forgotten(*name)
         if change.is_forgotten or not change.versions:
             return
-        placed: list[tuple[Scope, tuple[bytes, ...], Entry]] = []
+        placed: list[tuple[Scope, KnownVersion, Entry]] = []
         by_version = {version.version: version for version in change.versions}
         for version in change.versions:
             if version.version != change.version and version.notes_id is None:
                 continue  # nothing was written about what nobody should send any more
             scope = (change.tenant, version.namespace, version.model)
             entry = entry_of(change, version, by_version)
-            self._place(scope, version.links, entry)
-            placed.append((scope, version.links, entry))
-        links = sum(len(links) for _, links, _ in placed)
+            self._place(scope, version, entry)
+            placed.append((scope, version, entry))
+        links = sum(len(version.links) for _, version, _ in placed)
         self._known.add(name, Known(tuple(placed), links))
         while self._known.links > self._max_links and len(self._known) > 1:
             self._drop(self._known.stalest())
@@ -292,12 +317,15 @@ class Index:
                 log.warning("more contexts than fit into memory: those unused for longest are not matched any more")
             self.left_out += 1
 
-    def _place(self, scope: Scope, links: Sequence[bytes], entry: Entry) -> None:
+    def _place(self, scope: Scope, version: KnownVersion, entry: Entry) -> None:
+        links = version.links
         tree = self._trees.get(scope)
         if tree is None:
             tree = self._trees[scope] = _Tree(prefix.seed(*scope))
         for link in links:
             tree.through[link] = tree.through.get(link, 0) + 1
+        for link, size in _large(version):
+            tree.large.setdefault(link, Counter())[size] += 1
         there = (*tree.ends.get(links[-1], ()), entry)
         tree.ends[links[-1]] = tuple(sorted(there, key=preference)) if len(there) > 1 else there
 
@@ -306,9 +334,17 @@ class Index:
         if known is None:
             return
         self._on_dropped(*name)
-        for scope, links, entry in known.versions:
+        for scope, version, entry in known.versions:
+            links = version.links
             self._notes.drop((name[0], entry.notes_id or ""))
             tree = self._trees[scope]
+            for link, size in _large(version):
+                sizes = tree.large[link]
+                sizes[size] -= 1
+                if not sizes[size]:
+                    del sizes[size]
+                if not sizes:
+                    del tree.large[link]
             for link in links:
                 tree.through[link] -= 1
                 if not tree.through[link]:
@@ -322,11 +358,20 @@ class Index:
                 del self._trees[scope]
 
 
-def _begins(seed: Hash, messages: Sequence[Message], links: Sequence[bytes]) -> bool:
+def _large(version: KnownVersion) -> Iterator[tuple[bytes, int]]:
+    """After which links of a version a large message follows, and how many bytes it may have at most."""
+    for place, tokens in version.large:
+        yield version.links[place - 1] if place else b"", 4 * tokens + 3
+
+
+def _begins(tree: _Tree, messages: Sequence[Message], links: Sequence[bytes]) -> bool:
     """True if the messages go on after a context."""
     if len(messages) <= len(links) or not prefix.may_stand_at(messages, len(links)):
         return False
     try:
-        return all(link == known for link, known in zip(prefix.links(seed, messages), links, strict=False))
+        before = zip((b"", *links[:-1]), messages, strict=False)
+        if not all(tree.may_go_on(link, message) for link, message in before):
+            return False
+        return all(link == known for link, known in zip(prefix.links(tree.seed, messages), links, strict=False))
     except _UNREADABLE:
         return False

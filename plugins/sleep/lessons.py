@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from predawn.plugins.sleep.awake import STATE, Seen
+from predawn.plugins.sleep.keeping import keep
 from predawn.plugins.sleep.predictability import PREDICTABILITY
 from predawn.plugins.sleep.shelf import ContextLimit
 from predawn.plugins.sleep.triggers import Key, nears_window
@@ -16,7 +18,7 @@ from predawn.plugins.sleep.uses import Answered
 from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
-    from predawn.plugins import Exchange
+    from predawn.plugins import Exchange, Verdict
     from predawn.plugins.sleep.conversation import Conversation
     from predawn.plugins.sleep.discovery import Discovery
     from predawn.plugins.sleep.matches import Match
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
 
 log = logging.getLogger("predawn.sleep")
-PROLONG_EVERY_S = 3600.0
+PROLONG_EVERY_S = 300.0
+"""So exactly is it known which discovered context was unused for longest."""
 MOST_PROLONGED = 10_000
 
 
@@ -51,22 +54,22 @@ class Lessons:
 
     async def on_done(self, exchange: Exchange) -> None:
         """Book what was used and learn from the request."""
-        calls = exchange.ledger.calls
-        if exchange.status == 429 and calls and calls[-1].outcome == "429":
-            self.night.refused(self.places.place_of(calls[-1].upstream))
+        for upstream in {call.upstream for call in exchange.ledger.calls if call.outcome == "429"}:
+            self.night.refused(self.places.place_of(upstream))  # also where another upstream answered in its place
         seen: Seen | None = exchange.state.pop(STATE, None)
         if seen is None or not seen.wish.sleeps or exchange.status >= 400:
             return
         try:
             if seen.match is not None:
                 await self._book(exchange, seen, seen.match)
-            if seen.conversation is not None and self.settings.discover:
+            if seen.conversation is not None and self.settings.discovers:
                 await self._discover(exchange, seen, seen.conversation)
         except StoreError as exc:
             log.warning("a use of a context is not booked: %s", exc)
 
     async def _book(self, exchange: Exchange, seen: Seen, match: Match) -> None:
-        answered = Answered(exchange.id, exchange.model, self.clock.now(), _measure(exchange))
+        is_wrong = _is_wrong(exchange.verdicts)
+        answered = Answered(exchange.id, exchange.model, self.clock.now(), _measure(exchange), is_wrong)
         if seen.injected is None:
             await self.books.plain(match, answered)
         else:
@@ -75,6 +78,8 @@ class Lessons:
             use, share = await self.books.used(seen.injected, answered)
             exchange.ledger.slept += share
             self.meters.used(use)
+            if use.regret:
+                self.meters.regretted(1)
         recalled = seen.recalled
         if recalled is not None and len(recalled.guesses) and seen.question:
             score = recalled.guesses.agreement(seen.question)
@@ -119,12 +124,21 @@ class Lessons:
             return
         draft = replace(draft, expires_at=self.clock.now() + self.settings.discovered_ttl_s)
         try:
-            context, came = await self.shelf.put(exchange.tenant, draft, most=self.settings.max_contexts)
+            context, came, made_room = await keep(self.shelf, self.night, exchange.tenant, draft, self.settings.limits)
         except ContextLimit as exc:
-            log.info("a context was discovered and not kept: %s", exc)
+            log.debug("a context was discovered and not kept: %s", exc)
+            self.meters.discovered("refused")
             return
+        self.meters.discovered("evicted", made_room)
+        if came == "created":
+            self.meters.discovered("kept")
         if came != "same":
             self.night.happened(context.tenant, context.id, context.version, "seen")
+
+
+def _is_wrong(verdicts: Sequence[Verdict]) -> bool:
+    """Whether verifiers left an answer wrong: after what they mended, the last word is that it is right."""
+    return next((one.outcome for one in reversed(verdicts) if one.outcome != "unsure"), "") == "violation"
 
 
 def _measure(exchange: Exchange) -> int | None:

@@ -67,7 +67,7 @@ class Match:
 class Known(NamedTuple):
     """What is in the trees of one context, to be taken out again."""
 
-    versions: tuple[tuple[Scope, tuple[bytes, ...], Entry], ...]
+    versions: tuple[tuple[Scope, KnownVersion, Entry], ...]
     links: int
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from predawn.plugins.sleep.gate import REASONS
-from predawn.plugins.sleep.stages import KINDS
+from predawn.plugins.sleep.orders import KINDS
 
 if TYPE_CHECKING:
     from predawn.plugins import Exchange
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OUTCOMES: Final = ("done", "accepted", "rejected", "empty", "failed", "deferred", "superseded")
 LOOKUPS: Final = ("hit", "stale", "miss", "expired", "skipped")
 USES: Final = ("notes", "hint", "served")
+DISCOVERIES: Final = ("kept", "evicted", "refused")
 BACKLOG: Final = ("candidate", "active", "deferred")
 
 
@@ -32,6 +33,7 @@ class SleepMeters:
         self._uses = {kind: metrics.context_uses.of(kind) for kind in USES}
         self._backlog = {kind: metrics.sleep_backlog.of(kind) for kind in BACKLOG}
         self._gates = {place: metrics.sleep_gate_open.of(place) for place in places}
+        self._discoveries = {result: metrics.context_discoveries.of(result) for result in DISCOVERIES}
         for kind in KINDS:
             metrics.sleep_job_duration.of(kind)
             for outcome in OUTCOMES:
@@ -51,6 +53,10 @@ class SleepMeters:
 
     def regretted(self, count: int) -> None:
         self._metrics.context_regrets.of().inc(count)
+
+    def discovered(self, result: str, count: int = 1) -> None:
+        """A beginning that came often was kept, or did not fit; and others were forgotten for it."""
+        self._discoveries[result].inc(count)
 
     def closed(self, reason: str) -> None:
         """The gate kept a call from beginning, or ended some."""

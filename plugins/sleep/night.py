@@ -7,19 +7,22 @@ the request path; everything else runs in `look`, once a second, away from reque
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from predawn.plugins.sleep.asking import Asking
 from predawn.plugins.sleep.budget_day import DayBudget
-from predawn.plugins.sleep.contexts import SLEEPABLE, Ask, Context, ContextState, SleepOptions
+from predawn.plugins.sleep.contexts import SLEEPABLE, Ask, Context, ContextState, Policy, SleepOptions
+from predawn.plugins.sleep.deferral import Deferral, backoff_s, deferral_of
 from predawn.plugins.sleep.desk import Desk, Subject
 from predawn.plugins.sleep.gate import Closed, Gate
+from predawn.plugins.sleep.orders import JobKind, Order
 from predawn.plugins.sleep.planning import NightRules, Planner, Surroundings
 from predawn.plugins.sleep.saturation import read_load
-from predawn.plugins.sleep.stages import Ended, JobKind, Order, Stages
+from predawn.plugins.sleep.stages import Ended, Stages
 from predawn.plugins.sleep.triggers import Candidate, Candidates, Conversations, Key, Schedule, Trigger
+from predawn.plugins.sleep.unslept import GIVEN_UP
 from predawn.plugins.sleep.warming import WarmPrefixes
 from predawn.plugins.sleep.worth import Decision, expected_uses, keeps_warm
 from predawn.proxy.store_errors import StoreError
@@ -34,18 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("predawn.sleep")
 LOOKED_AT = 50
 """Candidates that one look reads from the store."""
-LONGEST_BACKOFF_S = 900.0
-_DONE = frozenset({"asleep", "failed"})
-_AGAIN: frozenset[Trigger] = frozenset({"asked", "changed"})
-"""What makes a version be slept on that has been before."""
-
-
-@dataclass(slots=True)
-class _Deferred:
-    kind: JobKind
-    order: Order
-    at: float
-    times: int
+_SETTLED = frozenset({"asleep", "skipped", "failed", "forgotten"})
 
 
 @dataclass(slots=True)
@@ -70,7 +62,8 @@ class Night:
     _active: dict[Key, Order] = field(init=False, default_factory=dict[Key, Order])
     _held: dict[Key, tuple[str, Closed]] = field(init=False, default_factory=dict[Key, tuple[str, Closed]])
     """Candidates whose upstream was not free when they were looked at."""
-    _deferred: dict[Key, _Deferred] = field(init=False, default_factory=dict[Key, _Deferred])
+    _deferred: dict[Key, Deferral] = field(init=False, default_factory=dict[Key, Deferral])
+    """What this process knows of what was put off; the store has it all."""
     _orphans: dict[Unslept, int] = field(init=False, default_factory=dict["Unslept", int])
     """How often jobs were found gone without an end."""
     _recovered_at: float = field(init=False, default=float("-inf"))
@@ -137,19 +130,29 @@ class Night:
         if came != "same":
             self.happened(context.tenant, context.id, context.version, "registered" if came == "created" else "changed")
 
-    async def asked(self, context: Context, options: SleepOptions) -> None:
-        """A client wants sleep now. It is submitted at once, and waits in the queue until nobody else does."""
+    async def asked(self, context: Context, options: SleepOptions) -> str:
+        """A client wants sleep now. It is submitted at once, and waits in the queue until nobody else does.
+
+        Returns why nothing will be done; empty if it will.
+        """
+        if options.policy == "off":
+            return "the request itself has the policy off."
         model = self.around.model_of(context)
         if model is None:
-            return
-        candidate = Candidate(Key(context.tenant, context.id), context.version, "asked", self.clock.monotonic())
+            return "there is no model to think with: neither `model` of the plugin nor the context's own is one here."
+        key = Key(context.tenant, context.id)
+        candidate = Candidate(key, context.version, "asked", self.clock.monotonic())
         order = await self.planner.order(context, model, options, candidate)
-        decision = self.planner.weigh(await self.planner.history(context, model), order)
+        history = await self.planner.history(context, model)
+        decision = self.planner.weigh(history, order, replace(options, policy=options.policy or _wanted(context)))
         if decision.policy != "off":
             decision = replace(decision, sleeps=True, reason="prompted")
         await self._keep(context, decision, "asked")
-        if decision.sleeps:
-            await self._submit(order, "consolidate")
+        if not decision.sleeps:
+            return "the server's settings have `policy: off` for the plugin sleep."
+        if await self._submit(order, "consolidate"):
+            self._drop(key)  # whatever else made it a candidate is answered by this
+        return ""
 
     async def purge(self, tenant: str, context_id: str, job_ids: Sequence[str]) -> None:
         """A context was forgotten. Raises `StoreError`."""
@@ -182,15 +185,17 @@ class Night:
         now = self.clock.monotonic()
         for key, version in self._conversations.gone_quiet(now):
             self.happened(key.tenant, key.context_id, version, "quiet")
+        for key, order in list(self._active.items()):
+            if not await self.stages.is_under_way(order):
+                self._active.pop(key, None)
         scheduled = self._schedule.is_due(self.clock.now())
         if scheduled or now - self._recovered_at >= self.rules.recover_every_s:
             self._recovered_at = now
             await self._recover("schedule" if scheduled else "resumed")
-        for key, order in list(self._active.items()):
-            if not await self.stages.is_under_way(order):
-                self._active.pop(key, None)
-        submitted = await self._resume(now)
+        submitted = await self._resume()
         looked_at, open_ = 0, self._open()
+        if len(self._held) > self.rules.most_waiting:
+            self._held.clear()  # candidates were let go for want of room; those still here are looked at again
         for candidate in self.candidates.in_order():
             if looked_at >= LOOKED_AT or len(self._active) >= self.rules.most_active:
                 break
@@ -237,21 +242,23 @@ class Night:
             place = (subject.tenant, subject.context_id, subject.version)
             if not await self.desk.claim(*place, "queued", of=SLEEPABLE, job_ids=order.job_ids):
                 return False
-        await self.stages.submit(kind, order)
+        if not await self.stages.submit(kind, order):
+            return False
         self._active[Key(subject.tenant, subject.context_id)] = order
         return True
 
-    async def _resume(self, now: float) -> int:
+    async def _resume(self) -> int:
         """Orders that were deferred and may go on."""
-        submitted = 0
+        submitted, now = 0, self.clock.now()
         for key, deferred in list(self._deferred.items()):
             upstream = self.around.upstream_of(deferred.order.model)
-            if now >= deferred.at and key not in self._active and self.gate.closed(upstream) is None:
-                deferred.at = now + self._backoff_s(deferred.times)
-                if not await self._submit(deferred.order, deferred.kind):
-                    self._deferred.pop(key, None)
-                else:
-                    submitted += 1
+            if now < deferred.at or key in self._active or self.gate.closed(upstream) is not None:
+                continue
+            del self._deferred[key]
+            stored = deferral_of(await self.desk.decision(*key), deferred.order.subject)
+            if stored is None or stored.times != deferred.times or await self.stages.is_under_way(deferred.order):
+                continue  # another process was quicker, or all is different now
+            submitted += await self._submit(deferred.order, deferred.kind)
         return submitted
 
     async def _rewarm(self, now: float) -> int:
@@ -278,22 +285,68 @@ class Night:
 
     async def _submit_warming(self, order: Order) -> bool:
         subject = order.subject
-        ids = [order.job_id("warm")]
         place = (subject.tenant, subject.context_id, subject.version)
-        if not await self.desk.claim(*place, "asleep", of=["asleep"], job_ids=ids):
+        if not await self.desk.claim(*place, "asleep", of=["asleep"]):
             return False
-        await self.stages.submit("warm", order)
-        return True
+        return await self.stages.submit("warm", order)
 
     async def _recover(self, trigger: Trigger) -> None:
         """Find contexts that nobody told us of, and those whose jobs a crash took away."""
         if self.around.unslept is None:
             return
-        found = await self.around.unslept(self._recovered_to, LOOKED_AT)
-        self._recovered_to = found[-1].change if len(found) == LOOKED_AT else 0
-        for one in found:
-            if one.state == "new" or await self._is_orphaned(one):
-                self.happened(one.tenant, one.context_id, one.version, trigger)
+        after, is_scheduled = 0 if trigger == "schedule" else self._recovered_to, trigger == "schedule"
+        for _ in range(self.rules.most_waiting // LOOKED_AT if is_scheduled else 1):
+            found = await self.around.unslept(after, LOOKED_AT, is_scheduled)
+            for one in found:
+                await self._look_at(one, trigger)
+            after = found[-1].change if len(found) == LOOKED_AT else 0
+            if not after:
+                break
+        self._recovered_to = after
+
+    async def _look_at(self, one: Unslept, trigger: Trigger) -> None:
+        """Decide what is to be done about a context that was found in the store."""
+        key, subject = Key(one.tenant, one.context_id), Subject(one.tenant, one.context_id, one.version)
+        if key in self._active or key in self._deferred:
+            return
+        if one.state in ("new", "asleep"):
+            deferral = deferral_of(await self.desk.decision(*key), subject)
+            if deferral is not None and not await self.stages.is_under_way(deferral.order):
+                if len(self._deferred) < self.rules.most_waiting:
+                    self._deferred[key] = deferral
+                return
+        if one.state == "asleep":
+            await self._finish(one)
+        elif one.state in ("new", *GIVEN_UP) or await self._is_orphaned(one):
+            self.happened(one.tenant, one.context_id, one.version, trigger)
+
+    async def _finish(self, one: Unslept) -> None:
+        """A context that is asleep with a stage left: do it, or say that it is over, where no job is under way."""
+        context = await self.desk.get(one.tenant, one.context_id)
+        model = self.around.model_of(context) if context is not None else None
+        left = context.progress.stage if context is not None else ""
+        stage: JobKind | None = "anticipate" if left == "anticipate" else "warm" if left == "warm" else None
+        if context is None or model is None or context.version != one.version or stage is None:
+            return
+        candidate = Candidate(Key(one.tenant, one.context_id), one.version, "resumed", self.clock.monotonic())
+        order = await self.planner.order(context, model, SleepOptions(), candidate)
+        order = replace(order, subject=replace(order.subject, attempt=max(order.subject.attempt - 1, 1)))
+        if await self.stages.is_under_way(order):
+            return
+        if self.gate.closed(self.around.upstream_of(model)) is not None:
+            return  # it is found again
+        if self._found_gone(one) <= self.rules.most_attempts:
+            await self._submit(order, stage)
+        else:
+            progress = replace(context.progress, state=context.state, stage="")
+            await self.desk.report(one.tenant, one.context_id, one.version, progress)
+
+    def _found_gone(self, one: Unslept) -> int:
+        """How often jobs of this one were found gone without an end, this time included."""
+        if len(self._orphans) >= self.rules.most_waiting:
+            self._orphans.clear()
+        times = self._orphans[one] = self._orphans.get(one, 0) + 1
+        return times
 
     async def _is_orphaned(self, one: Unslept) -> bool:
         attempt = await self.planner.attempt(one.tenant, one.context_id, one.version)
@@ -303,10 +356,7 @@ class Night:
         last = replace(order, subject=replace(order.subject, attempt=max(attempt - 1, 1)))
         if await self.stages.is_under_way(last):
             return False
-        if len(self._orphans) >= self.rules.most_waiting:
-            self._orphans.clear()
-        times = self._orphans[one] = self._orphans.get(one, 0) + 1
-        state: ContextState = "new" if times <= self.rules.most_attempts else "failed"
+        state: ContextState = "new" if self._found_gone(one) <= self.rules.most_attempts else "failed"
         place = (one.tenant, one.context_id, one.version)
         return await self.desk.claim(*place, state, of=[one.state]) and state == "new"
 
@@ -322,10 +372,8 @@ class Night:
         """A job ended in this process."""
         key = Key(ended.order.subject.tenant, ended.order.subject.context_id)
         if ended.outcome == "deferred":
-            known = self._deferred.pop(key, None)
-            times = known.times + 1 if known is not None else 1
-            at = self.clock.monotonic() + self._backoff_s(times)
-            self._deferred[key] = _Deferred(ended.kind, ended.order, at, times)
+            times = int(ended.result.get("times", 1))
+            self._deferred[key] = Deferral(ended.kind, ended.order, self.clock.now() + backoff_s(times), times)
             if len(self._deferred) > self.rules.most_waiting:
                 self._deferred.pop(next(iter(self._deferred)))
         else:
@@ -336,9 +384,6 @@ class Night:
             self.warmth.primed(key, ended.order.subject.version, self.clock.monotonic())
         self.around.on_end(ended)
 
-    def _backoff_s(self, times: int) -> float:
-        return min(30.0 * 2.0 ** min(times, 10), LONGEST_BACKOFF_S)
-
     # What it shows.
 
     def waits_for(self, tenant: str, context_id: str) -> dict[str, Any] | None:
@@ -348,14 +393,32 @@ class Night:
             waited_s = self.clock.monotonic() - waiting.since
             return {"why": waiting.closed.why, "waited_s": round(waited_s, 3), **waiting.closed.numbers}
         if (deferred := self._deferred.get(key)) is not None:
-            again_s = max(0.0, deferred.at - self.clock.monotonic())
-            return {"why": "deferred", "stage": deferred.kind, "again_s": round(again_s, 3), "times": deferred.times}
-        if (candidate := self.candidates.get(key)) is not None:
+            return self._put_off(deferred)
+        if (candidate := self.candidates.get(key)) is not None and key not in self._active:
             waited_s = self.clock.monotonic() - candidate.at
             upstream, closed = self._held.get(key, ("", None))
             why = {"why": closed.why, **closed.numbers} if closed is not None and self.gate.closed(upstream) else {}
             return {"why": "turn", "trigger": candidate.trigger, "waited_s": round(waited_s, 3), **why}
         return None
+
+    def waits_elsewhere(self, context: Context, decision: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The same for what another process does: what was put off stands in the store, and this process's gate hears
+        of everybody's requests."""
+        subject = Subject(context.tenant, context.id, context.version)
+        deferral = deferral_of(decision, subject) if context.state in SLEEPABLE else None
+        if deferral is not None and deferral.at > self.clock.now():
+            return self._put_off(deferral)
+        model = self.around.model_of(context)
+        if model is None or context.state in _SETTLED:
+            return None
+        closed = self.gate.closed(self.around.upstream_of(model))
+        if closed is None or closed.why == "full":  # a call of our own is no reason to wait
+            return None
+        return {"why": closed.why, **closed.numbers}
+
+    def _put_off(self, deferral: Deferral) -> dict[str, Any]:
+        again_s = max(0.0, deferral.at - self.clock.now())
+        return {"why": "deferred", "stage": deferral.kind, "again_s": round(again_s, 3), "times": deferral.times}
 
     def status(self) -> dict[str, Any]:
         """The night at a glance, for metrics and the live page. Says nothing of any tenant."""
@@ -374,12 +437,16 @@ class Night:
         }
 
 
+def _wanted(context: Context) -> Policy | None:
+    """A context's own policy where a client asks for sleep: that is more than an `off` it was registered with."""
+    return context.options.policy if context.options.policy != "off" else None
+
+
 def _may(context: Context, candidate: Candidate) -> bool:
-    """Whether a candidate's context is in a state from which this trigger makes it be slept on."""
-    if context.state not in SLEEPABLE:
-        return False
-    return (
-        context.state not in _DONE
-        or candidate.trigger in _AGAIN
-        or (context.state == "failed" and candidate.trigger == "schedule")
-    )
+    """Whether a candidate's context is in a state from which this trigger makes it be slept on.
+
+    A version that has been slept on is not again, unless a client asks for it; a change makes a new one.
+    """
+    if context.state == "failed":
+        return candidate.trigger == "schedule"
+    return context.state in ("new", "skipped")

@@ -11,9 +11,10 @@ from predawn.plugins.sleep.budget_day import DayLimits
 from predawn.plugins.sleep.contexts import Context, SleepOptions
 from predawn.plugins.sleep.desk import Desk, Subject
 from predawn.plugins.sleep.gate import GateRules
+from predawn.plugins.sleep.orders import Order
 from predawn.plugins.sleep.predictability import PREDICTABILITY, PRIOR, PRIOR_WEIGHT
 from predawn.plugins.sleep.prompts import Style
-from predawn.plugins.sleep.stages import Ended, Order, StageRules
+from predawn.plugins.sleep.stages import Ended, StageRules
 from predawn.plugins.sleep.triggers import Candidate
 from predawn.plugins.sleep.warming import WarmRules
 from predawn.plugins.sleep.worth import Decision, History, Plan, WorthRules, decide
@@ -65,8 +66,9 @@ class Surroundings:
     """The alias to think with; `None` if there is none for this context."""
     style_of: Callable[[str], Style] = lambda _: "full"
     price_of: Callable[[str], PriceSettings | None] = lambda _: None
-    unslept: Callable[[int, int], Awaitable[Sequence[Unslept]]] | None = None
-    """Contexts after a change's number, at most so many, that are new or left in the middle: for recovery."""
+    unslept: Callable[[int, int, bool], Awaitable[Sequence[Unslept]]] | None = None
+    """Contexts after a change's number, at most so many, that are new or left in the middle: for recovery. With those
+    that were not worth it, or failed, if the last argument is true: for the schedule."""
     on_end: Callable[[Ended], None] = lambda _: None
     on_closed: Callable[[str], None] = lambda _: None
 

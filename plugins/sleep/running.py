@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from predawn.plugins.sleep.activity import Activity
 from predawn.plugins.sleep.awake import Awake
 from predawn.plugins.sleep.discovery import Discovery
-from predawn.plugins.sleep.endpoints import Endpoints, clear_up
+from predawn.plugins.sleep.endpoints import Endpoints
+from predawn.plugins.sleep.forgetting import clear_up
 from predawn.plugins.sleep.index import Index
 from predawn.plugins.sleep.lessons import Lessons
 from predawn.plugins.sleep.load import watch_load
@@ -78,7 +79,9 @@ class Running:
         self.shelf = FreshShelf(store, clock)
         self.recall = Recall(self.shelf)
         self.books = Books(self.shelf, clock)
-        self.index = self.shelf.index = Index(self.shelf, clock, on_dropped=self._dropped)
+        self.index = self.shelf.index = Index(
+            self.shelf, clock, on_dropped=self._dropped, on_forgotten=self.books.forget
+        )
         self.usage = UsageBook(clock)
         around = Surroundings(
             upstream_of=self.places.of,
@@ -92,7 +95,7 @@ class Running:
         self.sending = Sending(app, self.places, self._sent)
         self.night = Night(settings.night, around, self.sending, self.shelf, jobs, clock, app.tasks)
         self.activity = Activity(store, self.night.gate)
-        discovery = Discovery(settings.min_tokens, settings.min_uses)
+        discovery = Discovery(settings.min_tokens, settings.min_uses, max_bytes=settings.limits.max_discovered_bytes)
         self.awake = Awake(
             settings, self.places, self.index, self.recall, self.night, self.activity, self.meters, clock
         )

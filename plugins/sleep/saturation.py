@@ -10,7 +10,6 @@ from predawn.proxy.clock import Clock
 
 MOST_METRICS_BYTES = 4 << 20
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^\n]*\})?[ \t]+(\S+)(?:[ \t]+-?\d+)?[ \t]*$", re.MULTILINE)
-_RUNNING = frozenset({"vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing"})
 _WAITING = frozenset({"vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred"})
 _CACHE = frozenset({"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"})
 
@@ -19,7 +18,6 @@ _CACHE = frozenset({"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sg
 class Load:
     """What an upstream tells of itself; `kv_used` is a share from 0 to 1."""
 
-    running: float = 0.0
     waiting: float = 0.0
     kv_used: float = 0.0
 
@@ -30,28 +28,24 @@ class LoadLimits:
 
     waiting: float = 0.0
     kv_used: float = 0.9
-    running_beside: float | None = None
-    """Requests that are not ours; `None` does not look at them."""
 
 
 def read_load(metrics: str) -> Load | None:
     """The load in a page of Prometheus metrics, engines added up; `None` if it tells none."""
-    running, waiting, cache = 0.0, 0.0, 0.0
+    waiting, cache = 0.0, 0.0
     found = False
     for name, number in _SAMPLE.findall(metrics[:MOST_METRICS_BYTES]):
-        if name not in _RUNNING and name not in _WAITING and name not in _CACHE:
+        if name not in _WAITING and name not in _CACHE:
             continue
         value = _number(number)
         if value is None:
             continue
         found = True
-        if name in _RUNNING:
-            running += value
-        elif name in _WAITING:
+        if name in _WAITING:
             waiting += value
         else:
             cache = max(cache, value)
-    return Load(running, waiting, cache) if found else None
+    return Load(waiting, cache) if found else None
 
 
 def _number(text: str) -> float | None:
@@ -78,7 +72,6 @@ class Saturation:
         self._until = -math.inf
         self._load: Load | None = None
         self._load_at = -math.inf
-        self._ours = 0
 
     def refused(self, retry_after_s: float | None = None) -> float:
         """A 429 came, to us or to a client. Returns how long the upstream is left alone now."""
@@ -98,9 +91,9 @@ class Saturation:
         """A call of ours went well."""
         self._refusals = max(0, self._refusals - 1)
 
-    def told(self, load: Load, ours: int) -> None:
-        """The upstream told its load while so many calls of ours were in flight."""
-        self._load, self._load_at, self._ours = load, self._clock.monotonic(), ours
+    def told(self, load: Load) -> None:
+        """The upstream told its load."""
+        self._load, self._load_at = load, self._clock.monotonic()
 
     @property
     def throttled_s(self) -> float:
@@ -118,7 +111,4 @@ class Saturation:
             high["waiting"] = load.waiting
         if load.kv_used >= limits.kv_used:
             high["kv_used"] = load.kv_used
-        beside = load.running - self._ours
-        if limits.running_beside is not None and beside > limits.running_beside:
-            high["running_beside"] = beside
         return high or None

@@ -13,6 +13,8 @@ import msgspec
 from predawn.plugins import Chunk, Exchange, Reply, RequestError
 from predawn.plugins.sleep.asking import Throttled, estimated_tokens
 from predawn.plugins.sleep.contexts import Asked, AskOptions, Message
+from predawn.plugins.sleep.errors import MOST_READ, fit_to_keep
+from predawn.proxy.logs import secrets_in
 from predawn.proxy.resilience import retry_after_s
 from predawn.proxy.spend import cost_usd
 from predawn.proxy.upstreams.base import UpstreamError
@@ -34,6 +36,7 @@ class Sending:
         self._clock: Clock = app.clock
         self._places = places
         self._booked = booked
+        self._secrets = secrets_in(app.settings)
 
     async def __call__(self, messages: Sequence[Message], options: AskOptions) -> Asked:
         """Raises `UpstreamError`. Cancelled, it closes the upstream's connection before it ends."""
@@ -42,18 +45,25 @@ class Sending:
         try:
             await self._hear(exchange, heard)
         except UpstreamError as exc:
-            exchange.outcome, exchange.error = "upstream_error", exc.message
-            raise
+            exchange.outcome, exchange.error = "upstream_error", exchange.error or self._fit(exc.message)
+            raise self._kept(exc) from exc
         except asyncio.CancelledError:
             exchange.outcome, exchange.error = "client_closed", "preempted"
             for call in exchange.ledger.calls[-1:]:
                 call.outcome = "cancelled"
             raise
         finally:
+            await self._end(exchange, heard)
+        return heard.asked()
+
+    async def _end(self, exchange: Exchange, heard: _Heard) -> None:
+        """Hang up, and book after whoever came has been sent on: that takes half a millisecond."""
+        try:
             await exchange.close()
+            await asyncio.sleep(0)
+        finally:
             self._write(exchange, heard)
             self._booked(exchange)
-        return heard.asked()
 
     async def _hear(self, exchange: Exchange, heard: _Heard) -> None:
         try:
@@ -62,14 +72,25 @@ class Sending:
             raise UpstreamError(exchange.model, "protocol", exc.message) from exc
         exchange.status = reply.status
         if not reply.ok:
+            exchange.error = f"the upstream answered {reply.status}"  # what it said may quote the context
             raise await _refused(exchange, reply, self._clock)
         async for chunk in reply.chunks:
             heard.saw(chunk)
         if heard.error:
+            exchange.error = "the upstream's answer ended in an error"
             raise UpstreamError(exchange.upstream, "protocol", heard.error, sent_nothing=False)
         if not heard.is_whole:
             message = "the stream ended without its end mark"
             raise UpstreamError(exchange.upstream, "truncated", message, sent_nothing=False)
+
+    def _fit(self, said: str) -> str:
+        return fit_to_keep(said, self._secrets)
+
+    def _kept(self, exc: UpstreamError) -> UpstreamError:
+        """The error as it may be kept in decisions and in the job store."""
+        if isinstance(exc, Throttled):
+            return Throttled(exc.upstream, self._fit(exc.message), exc.retry_after_s)
+        return UpstreamError(exc.upstream, exc.reason, self._fit(exc.message), sent_nothing=exc.sent_nothing)
 
     def _exchange(self, messages: Sequence[Message], options: AskOptions) -> Exchange:
         request: dict[str, Any] = {"model": options.model, "messages": list(messages), "stream": True, **options.extra}
@@ -125,7 +146,7 @@ class _Heard:
             return
         error = data.get("error")
         if error is not None:
-            self.error = str(error.get("message") if isinstance(error, dict) else error)[:500] or "an error"
+            self.error = str(error.get("message") if isinstance(error, dict) else error)[:MOST_READ] or "an error"
         if isinstance(usage := data.get("usage"), dict):
             self._count(usage)
         for choice in choices_of(chunk):
@@ -192,10 +213,10 @@ async def _refused(exchange: Exchange, reply: Reply, clock: Clock) -> UpstreamEr
     if reply.source is not None:
         async for data in reply.source:
             said += data
-            if len(said) > 1000:
+            if len(said) > MOST_READ:
                 break
     reason: Any = "429" if status == 429 else "5xx" if status >= 500 else "protocol"
-    message = f"{status}: {said[:300].decode('utf-8', 'replace')}"
+    message = f"{status}: {said[:MOST_READ].decode('utf-8', 'replace')}"
     if reason == "429":
         return Throttled(exchange.upstream, message, retry_after_s(reply.headers, clock))
     return UpstreamError(exchange.upstream, reason, message, sent_nothing=True)

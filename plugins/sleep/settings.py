@@ -108,7 +108,9 @@ class SleepSettings(PluginSettings):
     namespace: str = Field(default="", max_length=200, description="Change it, and all that is known counts no more.")
     # what is known
     discover: bool = Field(
-        default=True, description="Find contexts in what requests begin with; their text is kept in the store."
+        default=True,
+        description="Find contexts in what requests begin with; their text is kept in the store. Not with "
+        "`policy: off`.",
     )
     min_tokens: Positive = Field(default=1024, description="Shortest beginning that is found by itself.")
     min_uses: Positive = Field(default=3, description="How often it must have come.")
@@ -120,6 +122,13 @@ class SleepSettings(PluginSettings):
     )
     max_contexts: Positive = Field(default=1000, description="Of each tenant, registered and discovered ones each.")
     max_context_bytes: Positive = Field(default=4 << 20, description="Of one registered context.")
+    max_discovered_bytes: Positive = Field(
+        default=1 << 20, description="Of one discovered context; what is longer is found up to there."
+    )
+    max_tenant_bytes: Positive = Field(
+        default=256 << 20,
+        description="Of all contexts of a tenant. Discovered ones that were unused for longest make room.",
+    )
     keep_uses_days: float = Field(default=90, gt=0, description="How long it is remembered what was used when.")
     # is it worth it?
     price_ratio: float = Field(
@@ -138,9 +147,19 @@ class SleepSettings(PluginSettings):
         return self
 
     @property
+    def discovers(self) -> bool:
+        """Whether texts of requests may be kept: not where nothing would ever be thought about them."""
+        return self.discover and self.policy != "off"
+
+    @property
     def limits(self) -> Limits:
         """What tenants may register."""
-        return Limits(self.max_contexts, self.max_context_bytes)
+        return Limits(
+            self.max_contexts,
+            self.max_context_bytes,
+            max_tenant_bytes=self.max_tenant_bytes,
+            max_discovered_bytes=self.max_discovered_bytes,
+        )
 
     @property
     def night(self) -> NightRules:

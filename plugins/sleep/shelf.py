@@ -43,6 +43,9 @@ class Shelf(NotesShelf, BookShelf):
     Methods raise `StoreError` when the store cannot be read or written.
     """
 
+    _has_rests = False
+    """Whether something of forgotten contexts may still stand in SQLite's log."""
+
     async def forget(self, tenant: str, context_id: str) -> list[str] | None:
         """Delete a context and everything derived from it; returns the jobs that the job store is to be purged of.
 
@@ -117,7 +120,8 @@ class Shelf(NotesShelf, BookShelf):
             await connection.execute(contexts.update().where(*place).values(expires_at=expires_at))
 
     async def clear(self, *, keep_uses_s: float) -> None:
-        """Maintenance: remove old gravestones, and uses older than `keep_uses_s`, of all tenants."""
+        """Maintenance: remove old gravestones, and uses older than `keep_uses_s`, of all tenants. Finish what `forget`
+        left."""
         from sqlalchemy import func, select
 
         from predawn.proxy.tables import context_changes as changes
@@ -132,14 +136,18 @@ class Shelf(NotesShelf, BookShelf):
                 await connection.execute(contexts.delete().where(*old))
                 higher = (changes.c.id == 1, changes.c.gone < newest)
                 await connection.execute(changes.update().where(*higher).values(gone=newest))
+        if self._has_rests:
+            await self._empty_log()
 
     async def _empty_log(self) -> None:
-        """Move SQLite's write-ahead log, where deleted text still stands, into the file, unless somebody reads now."""
+        """Move SQLite's write-ahead log, where deleted text still stands, into the file; where somebody reads it now,
+        `clear` tries again."""
         if self._store.dialect == "sqlite":
             async with self._store.read() as connection:
                 await connection.exec_driver_sql("COMMIT")
                 await connection.exec_driver_sql("PRAGMA busy_timeout = 100")
-                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                done = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+                self._has_rests = bool(done[0])  # 1: it was busy
                 await connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
                 await connection.exec_driver_sql("BEGIN")
 

@@ -22,17 +22,25 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[Any, Any]
 Came: TypeAlias = Literal["created", "changed", "same"]
+LARGE_TOKENS = 8000
 KEPT_VERSIONS = 8
 """Older ones are thrown away with their notes."""
 _decode = msgspec.json.Decoder(tuple[dict[str, Any], ...]).decode
 
 
 class ContextLimit(Exception):  # noqa: N818 - a limit is no fault
-    """A tenant has as many contexts as it may have."""
+    """A tenant has as much as it may have: `most` contexts of a source, or `most` bytes of content in all.
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"there are {most} contexts already, and there may be no more")
+    `can_make_room` says whether it would fit if discovered contexts were forgotten.
+    """
+
+    def __init__(
+        self, most: int, unit: Literal["contexts", "bytes"] = "contexts", *, can_make_room: bool = False
+    ) -> None:
+        super().__init__(f"there are {most} {unit} already, and there may be no more")
         self.most = most
+        self.unit: Literal["contexts", "bytes"] = unit
+        self.can_make_room = can_make_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class KnownVersion:
     tokens: int
     base_version: int | None
     notes_id: str | None
+    large: tuple[tuple[int, int], ...] = ()
+    """Places and tokens of its large messages: at least `LARGE_TOKENS`, a quarter of their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +103,11 @@ class ContextShelf:
             query = query.with_for_update()
         return await connection.scalar(query) is not None
 
-    async def put(self, tenant: str, draft: Draft, *, most: int) -> tuple[Context, Came]:
+    async def put(self, tenant: str, draft: Draft, *, most: int, most_bytes: int | None = None) -> tuple[Context, Came]:
         """Add a context, or give one a new version, or find that it is there as it is.
 
         Options and expiry are replaced in any case. Raises `ContextLimit` if a new one would be more than `most` of its
-        source.
+        source, or if its content and that of all others would be more than `most_bytes`.
         """
         from predawn.proxy.tables import contexts
 
@@ -106,11 +116,13 @@ class ContextShelf:
             change = await count_up(connection)
             row = await find(connection, tenant, draft.id)
             is_there = row is not None and row["state"] != "forgotten"
-            if not is_there:
-                await _check_count(connection, tenant, draft.source, most)
             came: Came = "created"
             if row is not None and is_there:
                 came = "same" if await _is_same(connection, row, draft) else "changed"
+            if came != "same" and most_bytes is not None:
+                await self._check_bytes(connection, tenant, draft, most_bytes)
+            if not is_there:
+                await _check_count(connection, tenant, draft.source, most)
             version = 1 if row is None else row["version"] + (came != "same")
             given = {
                 "source": draft.source,
@@ -133,6 +145,46 @@ class ContextShelf:
         if context is None:  # forgotten by somebody else in this moment
             context = _drafted(tenant, draft, version, now)
         return context, came
+
+    async def _check_bytes(self, connection: AsyncConnection, tenant: str, draft: Draft, most: int) -> None:
+        """Earlier versions keep no content, so the sizes of what is there are those of present versions."""
+        from sqlalchemy import LargeBinary, cast, func, select
+
+        from predawn.proxy.tables import context_versions as versions
+        from predawn.proxy.tables import contexts
+
+        text = versions.c.messages
+        is_sqlite = self._store.dialect == "sqlite"  # which knows octet_length since 3.43 only
+        size = func.length(cast(text, LargeBinary)) if is_sqlite else func.octet_length(text)
+        its_context = (contexts.c.tenant == versions.c.tenant) & (contexts.c.id == versions.c.context_id)
+        query = (
+            select(contexts.c.source, func.sum(size))
+            .select_from(versions.join(contexts, its_context))
+            .where(versions.c.tenant == tenant, versions.c.context_id != draft.id)
+            .group_by(contexts.c.source)
+        )
+        sizes = {source: int(total) for source, total in (await connection.execute(query)).all()}
+        if sum(sizes.values()) + draft.size > most:
+            raise ContextLimit(most, "bytes", can_make_room=sizes.get("registered", 0) + draft.size <= most)
+
+    async def longest_unused(self, tenant: str) -> str | None:
+        """The id of the discovered context that was of no use for longest; `None` if this tenant has none."""
+        from sqlalchemy import select
+
+        from predawn.proxy.tables import contexts
+
+        query = (
+            select(contexts.c.id)
+            .where(contexts.c.tenant == tenant, contexts.c.source == "discovered", contexts.c.state != "forgotten")
+            # each use lets it expire later; between those that expire together the books tell
+            .order_by(
+                contexts.c.expires_at, contexts.c.last_used_at.nulls_first(), contexts.c.created_at, contexts.c.id
+            )
+            .limit(1)
+        )
+        async with self._store.read() as connection:
+            found: str | None = await connection.scalar(query)
+        return found
 
     async def get(self, tenant: str, context_id: str) -> Context | None:
         """One context with its content, or `None` if this tenant has none of this id."""
@@ -182,10 +234,6 @@ class ContextShelf:
             rows = (await connection.execute(query)).mappings().all()
         return [_context(row) for row in rows if row["tenant"] == tenant]
 
-    async def set_state(self, tenant: str, context_id: str, version: int, state: ContextState) -> bool:
-        """Move the present version to another state; False if there is a newer version, or nothing any more."""
-        return await self._update(tenant, context_id, version, {"state": state})
-
     async def claim(
         self,
         tenant: str,
@@ -196,9 +244,10 @@ class ContextShelf:
         of: Collection[ContextState],
         job_ids: Collection[str] = (),
     ) -> bool:
-        """As `set_state`, if the state is one of `of`: of several who try at once, one gets True.
+        """Move the present version to another state if it is in one of `of`: of several who try at once, one gets True.
 
-        Notes the jobs that will hold something of the context, so that they can be purged with it.
+        False if there is a newer version, or nothing any more. Notes the jobs that will hold something of the context,
+        so that they can be purged with it.
         """
         async with self._store.begin() as connection:
             update = _present(tenant, context_id, version, of).values(state=state)
@@ -208,13 +257,10 @@ class ContextShelf:
         return True
 
     async def report(self, tenant: str, context_id: str, version: int, progress: Progress) -> bool:
-        """Keep how far sleep has come, and the state with it; False as in `set_state`."""
+        """Keep how far sleep has come, and the state with it; False as in `claim`."""
         shown = msgspec.to_builtins(replace(progress, decision=None))
-        return await self._update(tenant, context_id, version, {"state": progress.state, "progress": shown})
-
-    async def _update(self, tenant: str, context_id: str, version: int, values: Mapping[str, Any]) -> bool:
         async with self._store.begin() as connection:
-            update = _present(tenant, context_id, version).values(**values)
+            update = _present(tenant, context_id, version).values(state=progress.state, progress=shown)
             return bool((await connection.execute(update)).rowcount)
 
     async def _add_jobs(
@@ -331,7 +377,7 @@ async def _check_count(connection: AsyncConnection, tenant: str, source: Source,
         contexts.c.tenant == tenant, contexts.c.source == source, contexts.c.state != "forgotten"
     )
     if (await connection.scalar(query) or 0) >= most:
-        raise ContextLimit(most)
+        raise ContextLimit(most, can_make_room=source == "discovered")
 
 
 async def _is_same(connection: AsyncConnection, row: Row, draft: Draft) -> bool:
@@ -462,4 +508,12 @@ def _known(row: Row) -> KnownVersion:
         tokens=row["tokens"],
         base_version=row["base_version"],
         notes_id=row["notes_id"],
+        large=_large(row),
     )
+
+
+def _large(row: Row) -> tuple[tuple[int, int], ...]:
+    if row["tokens"] < LARGE_TOKENS:
+        return ()
+    parts = enumerate(decode_parts(row["parts"]))
+    return tuple((place, part.tokens) for place, part in parts if part.tokens >= LARGE_TOKENS and not part.live)

@@ -76,11 +76,6 @@ class NotesShelf(ContextShelf):
             await connection.execute(contexts.update().where(*of_context).values(change=change))
         return True
 
-    async def accept(self, tenant: str, notes_id: str) -> bool:
-        """Let notes be used; False as in `judge`."""
-        notes = await self.note(tenant, notes_id)
-        return notes is not None and await self.judge(tenant, replace(notes, status="accepted"))
-
     async def drop_candidates(self, tenant: str, notes_ids: Collection[str]) -> None:
         """Delete notes that nobody has judged."""
         from predawn.proxy.tables import notes as table
@@ -103,29 +98,6 @@ class NotesShelf(ContextShelf):
         async with self._store.read() as connection:
             counts = {status: int(count) for status, count in (await connection.execute(query)).all()}
         return counts.get("accepted", 0) + counts.get("stale", 0), counts.get("rejected", 0)
-
-    async def reject(self, tenant: str, notes_id: str, reason: str) -> bool:
-        """Keep notes from being used, also if they were accepted before; the reason goes into their provenance."""
-        from predawn.proxy.tables import context_versions as versions
-        from predawn.proxy.tables import contexts
-        from predawn.proxy.tables import notes as table
-
-        async with self._store.begin() as connection:
-            change = await count_up(connection)
-            query = table.select().where(table.c.tenant == tenant, table.c.id == notes_id)
-            row = (await connection.execute(query)).mappings().first()
-            if row is None:
-                return False
-            values = {"status": "rejected", "provenance": {**row["provenance"], "rejected": clean(reason)}}
-            await connection.execute(
-                table.update().where(table.c.tenant == tenant, table.c.id == notes_id).values(**values)
-            )
-            used = (versions.c.tenant == tenant, versions.c.notes_id == notes_id)
-            done = await connection.execute(versions.update().where(*used).values(notes_id=None))
-            if done.rowcount:
-                place = (contexts.c.tenant == tenant, contexts.c.id == row["context_id"])
-                await connection.execute(contexts.update().where(*place).values(change=change))
-        return True
 
     async def note(self, tenant: str, notes_id: str) -> Notes | None:
         """Notes by their id, whatever their status."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from predawn.plugins.sleep.anticipation import AnticipationRules, anticipate
 from predawn.plugins.sleep.checking import CheckRules, check
-from predawn.plugins.sleep.contexts import Ask
+from predawn.plugins.sleep.contexts import Ask, ContextState
+from predawn.plugins.sleep.deferral import Deferral, backoff_s, deferral_of
 from predawn.plugins.sleep.desk import Desk, Subject
-from predawn.plugins.sleep.prompts import Style
+from predawn.plugins.sleep.orders import KINDS, PREFIX, JobKind, Order
 from predawn.plugins.sleep.thinking import consolidate
 from predawn.plugins.sleep.warming import warm
 from predawn.plugins.sleep.work import ThinkingRules, Work
@@ -23,43 +24,12 @@ if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
     from predawn.proxy.jobs.protocol import JobEngine, Step, Steps
 
-JobKind: TypeAlias = Literal["consolidate", "check", "anticipate", "warm"]
-KINDS: tuple[JobKind, ...] = ("consolidate", "check", "anticipate", "warm")
-PREFIX = "sleep."
 STORE_WAIT_S = 5.0
+_WHY_EMPTY = {
+    "budget": "the context with one answer about it is more than budget_tokens",
+    "unreadable": "the model answered with nothing that could be read as notes",
+}
 log = logging.getLogger("predawn.sleep")
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be done about a subject: every number that a job decides by, fixed when it is submitted."""
-
-    subject: Subject
-    model: str
-    style: Style = "full"
-    passes: int = 4
-    drafts: int = 1
-    budget_tokens: int = 60_000
-    questions: int = 5
-    warms: bool = True
-    priority: int = 100
-    turn: int = 0
-    """How often a prefix was warmed in a row; jobs are named by it, so that there are few names to remember."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "subject": self.subject.as_json()}
-
-    @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> Order:
-        return cls(**{**arguments, "subject": Subject.of(arguments["subject"])})
-
-    def job_id(self, kind: JobKind) -> str:
-        """The same on every machine, so that two which submit the same order submit one job."""
-        return f"{PREFIX}{kind}.{self.subject.ident(kind, self.turn if kind == 'warm' else 0)}"
-
-    @property
-    def job_ids(self) -> list[str]:
-        return [self.job_id(kind) for kind in KINDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +69,27 @@ class Stages:
         for kind in KINDS:
             self.jobs.register(f"{PREFIX}{kind}", partial(self._run, kind))
 
-    async def submit(self, kind: JobKind, order: Order) -> None:
-        """Put a stage into the queue. One that ended before is done again; what it paid for is on the desk."""
+    async def submit(self, kind: JobKind, order: Order) -> bool:
+        """Put a stage into the queue; False if its context is forgotten: nothing of it stays in the job store.
+
+        One that ended before is done again; what it paid for is on the desk.
+        """
         job_id = order.job_id(kind)
         known = await self.jobs.state(job_id)
         if known is not None and known.state in ("done", "failed", "cancelled"):
             await self.jobs.purge([job_id])
+        if not await self._note(order, job_id):
+            return False
         await self.jobs.submit(f"{PREFIX}{kind}", job_id, order.as_json(), priority=order.priority)
+        if not await self._note(order, job_id):  # forgotten meanwhile, and perhaps purged before the job was there
+            await self.jobs.purge([job_id])
+            return False
+        return True
+
+    async def _note(self, order: Order, job_id: str) -> bool:
+        """Note that a job holds something of a context; False if that is forgotten."""
+        subject = order.subject
+        return await self.desk.add_job(subject.tenant, subject.context_id, subject.version, job_id)
 
     async def is_under_way(self, order: Order) -> bool:
         """True while any stage of an order waits or runs, on any machine."""
@@ -122,12 +106,18 @@ class Stages:
         result = await self._do(kind, steps, work, order)
         outcome = result["outcome"]
         following = _next(kind, order, outcome)
+        if outcome == "superseded":
+            self.on_end(Ended(kind, order, outcome, self.clock.monotonic() - began, result))
+            await steps.run("leave", partial(self._leave, order.subject, steps.job_id))
+            return result
         if following is not None:
             await steps.run("next", partial(self._follow, following, order))
-        elif outcome in ("deferred", "failed", "empty") and kind in ("consolidate", "check"):
+        elif outcome == "deferred":
+            result = {**result, "times": await steps.run("put off", partial(self._put_off, work, kind, order, result))}
+        elif outcome in ("failed", "empty") and kind in ("consolidate", "check"):
             await steps.run("put back", partial(self._put_back, work, outcome, result))
-        elif outcome != "superseded":
-            await steps.run("end", partial(self._end, order.subject))
+        else:
+            await steps.run("end", partial(self._end, order.subject, outcome, result))
         self.on_end(Ended(kind, order, outcome, self.clock.monotonic() - began, result))
         return result
 
@@ -154,28 +144,58 @@ class Stages:
         await self.submit(kind, order)
         return kind
 
-    async def _end(self, subject: Subject) -> Json:
+    async def _end(self, subject: Subject, outcome: str, result: Mapping[str, Any]) -> Json:
         """Nothing is under way any more."""
         context = await self.desk.get(subject.tenant, subject.context_id)
         if context is not None and context.state in ("asleep", "failed") and context.progress.stage:
             progress = replace(context.progress, state=context.state, stage="")
             await self.desk.report(subject.tenant, subject.context_id, subject.version, progress)
+        ended = _end_of(outcome, result) if outcome == "rejected" else None
+        stored = await self.desk.decision(subject.tenant, subject.context_id)
+        if ended is not None or deferral_of(stored, subject) is not None:
+            await self._amend(subject, deferred=None, ended=ended)
+        return None
+
+    async def _leave(self, subject: Subject, job_id: str) -> Json:
+        """Purge this very job if its context is forgotten: whoever forgot it may not have known of the job."""
+        context = await self.desk.get(subject.tenant, subject.context_id)
+        if context is None or context.state == "forgotten":
+            await self.jobs.purge([job_id])
         return None
 
     async def _put_back(self, work: Work, outcome: str, result: Mapping[str, Any]) -> Json:
-        """Let it be tried again: deferred ones go on where they were, failed ones when something happens."""
+        """It failed: let it be tried again when something happens, from the start if nothing came of the passes."""
+        if outcome == "empty" and (notes := await self.desk.note(work.subject.tenant, work.notes_id)) is not None:
+            await self.desk.judge(work.subject.tenant, replace(notes, status="rejected"))
         context = await self.desk.get(work.subject.tenant, work.subject.context_id)
-        if context is not None and context.notes_id is not None:
-            state: Literal["asleep", "new", "failed"] = "asleep"
-        else:
-            state = "new" if outcome == "deferred" else "failed"
+        state: ContextState = "asleep" if context is not None and context.notes_id is not None else "failed"
         await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))
-        subject = work.subject
-        decision = {**(await self.desk.decision(subject.tenant, subject.context_id) or {})}
-        decision["ended"] = {"outcome": outcome, "why": result.get("reason") or result.get("stopped", "")}
-        kept = {name: value for name, value in decision.items() if name not in ("at", "version")}
-        await self.desk.decide(subject.tenant, subject.context_id, subject.version, kept)
+        await self._amend(work.subject, ended=_end_of(outcome, result), deferred=None)
         return state
+
+    async def _put_off(self, work: Work, kind: JobKind, order: Order, result: Mapping[str, Any]) -> Json:
+        """Write down what is to go on later, and when: in the store, for this process may not be there any more."""
+        subject = work.subject
+        context = await self.desk.get(subject.tenant, subject.context_id)
+        if context is None:
+            return 1
+        if kind in ("anticipate", "warm"):  # it stays asleep, with the stage that is left
+            progress = replace(context.progress, state=context.state, stage=kind)
+            await self.desk.report(subject.tenant, subject.context_id, subject.version, progress)
+        else:
+            state: ContextState = "asleep" if context.notes_id is not None else "new"
+            await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))
+        known = deferral_of(await self.desk.decision(subject.tenant, subject.context_id), subject)
+        times = known.times + 1 if known is not None and known.kind == kind else 1
+        deferral = Deferral(kind, order, self.clock.now() + backoff_s(times), times)
+        await self._amend(subject, ended=_end_of("deferred", result), deferred=deferral.as_json())
+        return times
+
+    async def _amend(self, subject: Subject, **members: Any) -> None:
+        """Change members of the stored decision; `None` takes one out."""
+        decision = {**(await self.desk.decision(subject.tenant, subject.context_id) or {}), **members}
+        kept = {name: value for name, value in decision.items() if name not in ("at", "version") and value is not None}
+        await self.desk.decide(subject.tenant, subject.context_id, subject.version, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +217,11 @@ class _Patient:
                 raise Postponed(STORE_WAIT_S) from exc
 
         return await self.steps.run(name, patiently)
+
+
+def _end_of(outcome: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    stopped = result.get("stopped", "")
+    return {"outcome": outcome, "why": result.get("reason") or _WHY_EMPTY.get(stopped, stopped)}
 
 
 def _next(kind: JobKind, order: Order, outcome: str) -> JobKind | None:

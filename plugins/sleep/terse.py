@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 
 from predawn.plugins.sleep.arithmetic import value_of
 
-Fault: TypeAlias = Literal["arithmetic", "derivation", "contradiction", "disagrees"]
+Fault: TypeAlias = Literal["arithmetic", "derivation", "contradiction", "disagrees", "unheard"]
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_NAME = re.compile(r"\b[A-Z][a-z]+\b")
 _CLAIM = re.compile(r"([A-Z][a-z]+) = (\d{1,9})\.")
 _LINK = re.compile(r"([A-Z][a-z]+) is ([A-Z][a-z]+) ([-+*/]) (\d{1,9})\.")
 _EQUATION = re.compile(r"(\d{1,9}) ([-+*/]) (\d{1,9}) = (\d{1,9})\.")
@@ -64,6 +65,12 @@ def agreed(first: list[Claim], second: list[Claim]) -> list[Claim]:
         claim if claim.fault or others.get(claim.name) == claim.value else _faulted(claim, "disagrees")
         for claim in first
     ]
+
+
+def heard(claims: list[Claim], story: str) -> list[Claim]:
+    """The claims; those about a name that a story does not have are at fault, however often they are made."""
+    names = set(_NAME.findall(story))
+    return [claim if claim.fault or claim.name in names else _faulted(claim, "unheard") for claim in claims]
 
 
 def names_and_noun(story: str) -> tuple[list[str], str]:

@@ -26,7 +26,6 @@ PRIORITIES: dict[Trigger, int] = {
     "schedule": 100,
 }
 """Smaller goes first."""
-_CALLS = frozenset({"tool_calls", "function_call", "tool_use"})
 
 
 class Key(NamedTuple):
@@ -73,7 +72,9 @@ class Candidates:
     def add(self, candidate: Candidate) -> None:
         known = self._waiting.get(candidate.key)
         if known is not None:
-            if known.version >= candidate.version and known.priority <= candidate.priority:
+            if known.version > candidate.version:
+                return  # about what is no more
+            if known.version == candidate.version and known.priority <= candidate.priority:
                 return
             if known.priority < candidate.priority:
                 candidate = Candidate(candidate.key, candidate.version, known.trigger, known.at)
@@ -149,11 +150,6 @@ class Schedule:
         )
         days = [day + timedelta(days=n) for n in range(3)]
         return [one.replace(hour=m // 60, minute=m % 60).timestamp() for one in days for m in self._minutes]
-
-
-def ended_in_tool_calls(finish_reasons: Sequence[str | None]) -> bool:
-    """True where the answer waits for tools: their run time is idle time."""
-    return any(isinstance(reason, str) and reason in _CALLS for reason in finish_reasons)
 
 
 def nears_window(tokens: int, window_tokens: int | None, share: float = 0.8) -> bool:

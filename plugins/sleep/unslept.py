@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from predawn.proxy.store import Store
 
 UNSLEPT: tuple[ContextState, ...] = ("new", "queued", "sleeping", "checking")
+GIVEN_UP: tuple[ContextState, ...] = ("skipped", "failed")
+LEFT = ("anticipate", "warm")
+"""Stages that a context which is asleep may have left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,12 @@ class Unslept:
     """Its place in the order of changes."""
 
 
-async def unslept(store: Store, clock: Clock, after: int, limit: int) -> list[Unslept]:
-    """Those whose last change came after the one of number `after`, oldest first. Raises `StoreError`."""
-    from sqlalchemy import or_, select
+async def unslept(store: Store, clock: Clock, after: int, limit: int, with_given_up: bool = False) -> list[Unslept]:
+    """Those whose last change came after the one of number `after`, oldest first. Raises `StoreError`.
+
+    `with_given_up` brings those that were not worth it, or failed, as well.
+    """
+    from sqlalchemy import and_, or_, select
 
     from predawn.proxy.tables import contexts
 
@@ -36,7 +42,10 @@ async def unslept(store: Store, clock: Clock, after: int, limit: int) -> list[Un
         select(contexts.c.tenant, contexts.c.id, contexts.c.version, contexts.c.state, contexts.c.change)
         .where(
             contexts.c.change > after,
-            contexts.c.state.in_(UNSLEPT),
+            or_(
+                contexts.c.state.in_((*UNSLEPT, *GIVEN_UP) if with_given_up else UNSLEPT),
+                and_(contexts.c.state == "asleep", contexts.c.progress["stage"].as_string().in_(LEFT)),
+            ),
             or_(contexts.c.expires_at.is_(None), contexts.c.expires_at > clock.now()),
         )
         .order_by(contexts.c.change)

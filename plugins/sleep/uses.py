@@ -65,6 +65,8 @@ class Answered(NamedTuple):
     at: float
     output_tokens: int | None
     """`None` if the answer is no measure: an error, several choices, or none of the upstream's."""
+    is_wrong: bool = False
+    """A verifier said so."""
 
 
 class _EstimateKey(NamedTuple):
@@ -135,6 +137,7 @@ class Books:
             tokens_saved=saved,
             stale=match.stale,
             kind=injected.kind,
+            regret=answered.is_wrong,
         )
         self._uses.append((match.tenant, use))
         if len(self._uses) > MOST_WAITING:
@@ -215,6 +218,14 @@ class Books:
                     mean.unwritten[:0] = values
                     self._dirty.add(key)
                     raise
+
+    def forget(self, tenant: str, context_id: str) -> None:
+        """A context was forgotten: what waits to be written of it is not, and a new one of its name begins anew."""
+        for key in [key for key in self._means if (key.tenant, key.context_id) == (tenant, context_id)]:
+            del self._means[key]
+        kept = [one for one in self._uses if (one[0], one[1].context_id) != (tenant, context_id)]
+        self._uses.clear()
+        self._uses.extend(kept)
 
     async def regret(self, tenant: str, exchange_id: str) -> int:
         """Note that an exchange's answer was wrong; returns how many uses that spoils. Raises `StoreError`."""

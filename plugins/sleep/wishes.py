@@ -26,11 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one tenant may register."""
+    """What one tenant may register, and have discovered."""
 
     max_contexts: int = 1000
+    """Of each source."""
     max_bytes: int = 4 << 20
     """Of one context."""
+    max_tenant_bytes: int = 256 << 20
+    """Of all its contexts."""
+    max_discovered_bytes: int = 1 << 20
+    """Of one context that was discovered."""
     max_messages: int = 1000
 
 
@@ -75,9 +80,8 @@ def read_draft(body: bytes, identity: Identity, namespace: str, limits: Limits, 
         )
     except (RecursionError, UnicodeEncodeError) as exc:
         raise RequestError(400, "messages cannot be written as JSON.", param="messages") from exc
-    size = len(draft.encoded.encode())
-    if size > limits.max_bytes:
-        message = f"The context has {size} bytes, and {limits.max_bytes} are allowed (max_context_bytes)."
+    if draft.size > limits.max_bytes:
+        message = f"The context has {draft.size} bytes, and {limits.max_bytes} are allowed (max_context_bytes)."
         raise RequestError(413, message, code="context_too_large", param=_given(wish))
     return draft
 

@@ -257,9 +257,9 @@ class _States:
     def __init__(self, stack: AsyncExitStack) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predawn-test-"))
         self.path = str(Path(folder) / "state.db")
-        self._stack = stack
         self._store: Store | None = None
         self._lock = asyncio.Lock()
+        stack.push_async_callback(self._close)  # after all that may still write when it is closed itself
 
     async def open(self) -> Store:
         from predawn.proxy.store import open_store
@@ -267,8 +267,11 @@ class _States:
         async with self._lock:
             if self._store is None:
                 self._store = await open_store(self.path)
-                self._stack.push_async_callback(self._store.aclose)
         return self._store
+
+    async def _close(self) -> None:
+        if self._store is not None:
+            await self._store.aclose()
 
 
 def _settings(config: Mapping[str, Any], state: str, upstream: str) -> Any:

@@ -186,7 +186,7 @@ def _forget(options: argparse.Namespace, client: Client) -> int:
 
 
 def watch(client: Client, ident: str, context: dict[str, Any], *, pause: Callable[[float], None] = time.sleep) -> int:
-    """Draw a progress bar until nobody sleeps on the context any more; 1 if that came to nothing."""
+    """Draw a progress bar until nobody sleeps on the context any more; 1, and why, if that came to nothing."""
     drawn = ""
     while True:
         text = progress(context)
@@ -195,13 +195,26 @@ def watch(client: Client, ident: str, context: dict[str, Any], *, pause: Callabl
         elif text != drawn:
             print(text, file=sys.stderr, flush=True)
         drawn = text
-        if context["state"] not in _UNDER_WAY:
+        if not _is_under_way(context):
             break
         pause(0.5)
         context = client.call("GET", f"/{_quoted(ident)}")
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return 0 if context["state"] in {"asleep", "skipped"} else 1
+    if context["state"] in {"asleep", "skipped"}:
+        return 0
+    ended = ((context.get("progress") or {}).get("decision") or {}).get("ended") or {}
+    if ended.get("why"):
+        print(f"{printable(str(ended.get('outcome')))}: {printable(str(ended['why']))}", file=sys.stderr)
+    return 1
+
+
+def _is_under_way(context: Mapping[str, Any]) -> bool:
+    """Also where the notes are there and are used, and questions are still to be answered; not what was put off."""
+    shown = context.get("progress") or {}
+    if context["state"] == "asleep":
+        return bool(shown.get("stage")) and (shown.get("waits") or {}).get("why") != "deferred"
+    return context["state"] in _UNDER_WAY
 
 
 def progress(context: Mapping[str, Any]) -> str:
@@ -209,10 +222,11 @@ def progress(context: Mapping[str, Any]) -> str:
     shown = context.get("progress") or {}
     state, stage = str(context["state"]), str(shown.get("stage") or "")
     passes, most = int(shown.get("pass_no") or 0), int(shown.get("max_passes") or 0)
-    share = 1.0 if state == "asleep" else _share(stage if stage in _STAGES else "queued", passes, most)
+    is_over = state == "asleep" and not stage
+    share = 1.0 if is_over else _share(stage if stage in _STAGES else "queued", passes, most)
     filled = round(share * _BAR)
     words = [f"[{'#' * filled}{'.' * (_BAR - filled)}]", printable(state)]
-    if state in _UNDER_WAY and stage:
+    if stage:
         words.append(printable(stage))
     if most:
         words.append(f"pass {passes} of {most}")

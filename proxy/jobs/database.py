@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ SCHEMA = "predawn_jobs"
 """Of PostgreSQL: the tables of jobs, apart from the state's and from those of others who use DBOS."""
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
+LOG_TIMEOUT_S = 0.1
 
 
 def place(state: str) -> str:
@@ -48,6 +50,20 @@ def connect(state: str) -> Engine:
             engine.dispose()
             raise
     return engine
+
+
+def empty_log(state_of_jobs: Engine) -> bool:
+    """Move SQLite's write-ahead log, where what was deleted still stands, into the file; blocks. False if somebody
+    reads or writes there just now."""
+    import sqlite3
+
+    path = state_of_jobs.url.database
+    if state_of_jobs.dialect.name != "sqlite" or path is None:
+        return True
+    with closing(sqlite3.connect(path, timeout=LOG_TIMEOUT_S)) as connection, suppress(sqlite3.OperationalError):
+        is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not is_busy
+    return False
 
 
 def _sqlite(path: Path) -> Engine:

@@ -76,6 +76,8 @@ class DurableJobEngine:
         self.peers = Peers(engine, None if engine.dialect.name == "sqlite" else database.SCHEMA, me)
         self._dbos: DBOS | None = None
         self._is_drained = False
+        self._has_rests = False
+        """Whether something of purged jobs may still stand in SQLite's log."""
 
     @classmethod
     async def open(
@@ -192,6 +194,11 @@ class DurableJobEngine:
         if job_ids:
             await self.cancel(job_ids)
             await self.ask(self.dbos.delete_workflows, list(job_ids))
+            await self._empty_log()
+
+    async def _empty_log(self) -> None:
+        """Leave nothing of what was purged in SQLite's log; where that is in use, `tend` tries again."""
+        self._has_rests = not await self.apart(database.empty_log, self._engine)
 
     async def state(self, job_id: str) -> Job | None:
         found = await self.list(workflow_ids=[job_id], load_input=True, load_output=True)
@@ -245,7 +252,9 @@ class DurableJobEngine:
             await self._dispose()
 
     async def tend(self) -> None:
-        """Stop what runs here but was cancelled or taken over by another machine."""
+        """Stop what runs here but was cancelled or taken over by another machine; finish what `purge` left."""
+        if self._has_rests:
+            await self._empty_log()
         if ids := self._runs.ids:
             found = await self.list(workflow_ids=list(ids), status="PENDING", executor_id=self.peers.me.id)
             if lost := ids - {status.workflow_id for status in found}:

@@ -12,7 +12,7 @@ from tests.acceptance.house import CLIENT_KEY, House, house
 
 from predawn.proxy import loading
 
-TEST_PLUGINS = ("watch", "shout", "careless", "slow")
+TEST_PLUGINS = ("watch", "shout", "careless", "slow", "draw")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

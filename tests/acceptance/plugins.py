@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from predawn.plugins import (
+    App,
     CallNext,
     Chunk,
     ChunkFilter,
@@ -14,6 +15,7 @@ from predawn.plugins import (
     Reply,
     hookimpl,
 )
+from predawn.plugins.calls import SideCall, answer
 
 
 class Watch(Plugin[PluginSettings]):
@@ -74,3 +76,28 @@ class Slow(Plugin[PluginSettings]):
     @hookimpl
     async def on_request(self, exchange: Exchange) -> None:
         await self.go.wait()
+
+
+class Draw(Plugin[PluginSettings]):
+    """Draws several answers at once and takes the first one that is there; the others are cancelled."""
+
+    samples = 16
+
+    @hookimpl
+    async def lifespan(self, app: App) -> AsyncIterator[None]:
+        self._tasks = app.tasks
+        yield
+
+    @hookimpl
+    async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:
+        import asyncio
+
+        await exchange.reserve(calls=self.samples - 1)
+        sides = [SideCall(exchange, call_next, changes={"seed": seed}) for seed in range(self.samples)]
+        drawn = {self._tasks.spawn(side.whole(), "draw"): side for side in sides}
+        done, _ = await asyncio.wait(drawn, return_when=asyncio.FIRST_COMPLETED)
+        first = min((drawn[task] for task in done), key=lambda side: sides.index(side))
+        for side in sides:
+            if side is not first:
+                await side.cancel()
+        return answer(first)

@@ -32,7 +32,8 @@ async def document(running: House) -> Any:
 async def test_every_endpoint_is_documented(served: House) -> None:
     told = await document(served)
     contexts = {"/v1/contexts", "/v1/contexts/{id}", "/v1/contexts/{id}/notes", "/v1/contexts/{id}/sleep"}
-    plugins = {"/v1/exchanges", "/v1/exchanges/{id}", "/v1/exchanges/{id}/regret", *contexts}
+    exchanges = {"/v1/exchanges", "/v1/exchanges/{id}", "/v1/exchanges/{id}/regret", "/v1/exchanges/{id}/feedback"}
+    plugins = {*exchanges, *contexts}
     ours = {f"/v1{route.path}" for route in ROUTES} | {"/v1/models", "/v1/models/{id}", *plugins}
 
     assert set(told["paths"]) == ours | {"/health", "/ready", "/version", "/openapi.json"}
@@ -49,7 +50,7 @@ async def test_documented_requests_take_unknown_members(served: House) -> None:
 
 async def test_generated_requests_find_no_fault(tmp_path: Path) -> None:
     models = [{"name": "*", "upstream": "up"}]
-    async with house("hello there", models=models, plugins=["sleep", "record"]) as running:
+    async with house("hello there", models=models, plugins=["sleep", "budget", "record"]) as running:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json"),
             *("--url", running.url, "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"),

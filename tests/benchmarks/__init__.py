@@ -7,6 +7,7 @@
 - `kernels/` is what sharing blocks gains on a CPU, and the local engine beside transformers. `tiny/` is what the bundled
   model can do.
 - `sleep/` is what thinking beforehand is worth, and that nothing is lost or paid twice when it is killed.
+- `verify/` is what reading along is worth, what it catches, and what it costs answers that are right.
 
 Absolute rates on a shared machine swing by a factor of two; ratios of CPU time within one run stay within a fifth. Bars are
 therefore ratios wherever a peer exists.

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from predawn.plugins import Call, Chunk, Exchange, RequestError
+from predawn.plugins import Call, Chunk, Exchange, RequestError, Verdict
 from predawn.plugins.record import RecordPlugin, RecordSettings
 from predawn.plugins.record.snapshot import Snapshot
 from predawn.plugins.record.writer import BATCH, Writer, keep_retention
@@ -375,3 +375,14 @@ def test_a_killed_process_leaves_a_readable_store_with_whole_rows_only(tmp_path)
     assert len(found) > written
     assert 0 == len(found) % 20
     assert all(row["record"]["calls"][0]["output_tokens"] == row["output"] for row in found)
+
+
+def test_what_verifiers_said_is_counted_and_none_of_the_answer_is_kept():
+    exchange = finished()
+    exchange.verdicts += [Verdict("pass", verifier="sums")] * 2
+    exchange.verdicts.append(Verdict("violation", "my secret is 4", "it is 5", verifier="sums"))
+
+    record = bytes(Snapshot.of(exchange).row()["record"])
+
+    assert b'"checks":{"sums":{"pass":2,"violation":1}}' in record
+    assert b"secret" not in record

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from argparse import ArgumentParser
 from typing import Any
 
 import pytest
 import yaml
 from tests.promises.sources import PACKAGES, ROOT
 
+from predawn.proxy.commands import worker
 from predawn.proxy.settings import ServerSettings
 from predawn.proxy.settings_file import load, validate
 from predawn.proxy.settings_yaml import parse
@@ -60,6 +62,29 @@ def test_what_stops_a_container_waits_for_its_streams() -> None:
 
     assert float(compose["stop_grace_period"].removesuffix("s")) > LONGEST_STOP_S
     assert read("helm/values.yaml")["terminationGracePeriodSeconds"] > LONGEST_STOP_S
+
+
+def test_workers_are_started_as_the_command_line_wants_it() -> None:
+    parser = ArgumentParser()
+    worker.add_parser(parser.add_subparsers())
+    options = parser.parse_args(read("compose.yaml")["services"]["worker"]["command"])
+    chart = (DEPLOY / "helm" / "templates" / "worker.yaml").read_text(encoding="utf-8")
+    arguments = re.findall(
+        r"^ {12}- (\S+|\{\{.*\}\})$", chart.partition("args:")[2].partition("envFrom:")[0], re.MULTILINE
+    )
+
+    assert (options.admin_port, options.config.name) == (admin_port(), "predawn.yaml")
+    assert parser.parse_args([*arguments[:-1], "9"]).config == options.config
+
+
+def test_workers_are_no_servers() -> None:
+    """Pods of workers answer no requests, so the service must not find them by its labels."""
+    labels = [
+        re.findall(r"app.kubernetes.io/name: (\S+)", (DEPLOY / "helm" / "templates" / name).read_text(encoding="utf-8"))
+        for name in ("service.yaml", "worker.yaml")
+    ]
+
+    assert [set(one) for one in labels] == [{"predawn"}, {"predawn-worker"}]
 
 
 def test_prometheus_scrapes_the_admin_port_of_the_composed_service() -> None:

@@ -73,7 +73,8 @@ def test_examples_of_hooks_are_plugins_that_load(code: str) -> None:
 
     hooks = Hooks(register([("example", kind(kind.settings_type()))]))
 
-    assert any((hooks.routes, hooks.lifespans, hooks.editors, hooks.assessors, hooks.allocators)) or any(
+    registered = (hooks.routes, hooks.verifiers, hooks.estimators, hooks.extractors)
+    assert any((*registered, hooks.lifespans, hooks.editors, hooks.assessors, hooks.allocators)) or any(
         (hooks.around, hooks.filters, hooks.observers)
     )
 

@@ -56,9 +56,9 @@ def test_a_finished_request_is_counted_in_every_metric_of_traffic(metrics: Metri
         output_tokens=20,
         cached_tokens=4,
         reasoning_tokens=5,
-        discarded_tokens=7,
-        verify_tokens=3,
     )
+    metrics.tokens_beside("vllm", "qwen", "discarded", 30, 7)
+    metrics.tokens_beside("vllm", "qwen", "verify", 0, 3)
 
     expected = {
         ("predawn_requests_total", "code=200 stream=true"): 1,
@@ -74,7 +74,8 @@ def test_a_finished_request_is_counted_in_every_metric_of_traffic(metrics: Metri
         labels = PLACE | dict(item.split("=") for item in more.split())
         assert value(metrics, name, **labels) == count, name
     tokens = {("input", "serve"): 10, ("output", "serve"): 20, ("cached_input", "serve"): 4, ("reasoning", "serve"): 5}
-    for (kind, phase), count in {**tokens, ("output", "discarded"): 7, ("output", "verify"): 3}.items():
+    beside = {("input", "discarded"): 30, ("output", "discarded"): 7, ("input", "verify"): 0, ("output", "verify"): 3}
+    for (kind, phase), count in {**tokens, **beside}.items():
         labels = {"model": "qwen", "upstream": "vllm", "type": kind, "phase": phase}
         assert value(metrics, "predawn_tokens_total", **labels) == count
     assert value(metrics, "predawn_overhead_seconds_sum", route="chat", stream="true") == 0.0004
@@ -200,7 +201,7 @@ def test_hooks_upstreams_and_reloads_are_counted(metrics: Metrics) -> None:
 
 
 def test_the_hooks_that_are_counted_are_those_that_exist() -> None:
-    timed = [name for name in vars(Spec) if not name.startswith("_") and name not in {"register_routes", "lifespan"}]
+    timed = [name for name in vars(Spec) if not name.startswith(("_", "register_")) and name != "lifespan"]
 
     assert list(module.HOOKS) == timed
 

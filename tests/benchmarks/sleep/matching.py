@@ -12,6 +12,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns, thread_time_ns
@@ -95,6 +96,7 @@ async def _measure(evidence: Evidence, prefixes: int, stored: int, folder: Path)
         "hit of a growing conversation": Bar(figures["hit of 50 messages, µs"], 200, "µs"),
         "miss": Bar(figures["miss at the first message, µs"], 100, "µs"),
         "miss without any context": Bar(figures["miss of a tenant without contexts, µs"], 100, "µs"),
+        "miss of a picture": Bar(figures["miss of a picture of 20 MB where one of 3 MB is known, µs"], 100, "µs"),
         f"hit among {stored} against among 1,000": Bar(figures["hit among all stored / among 1,000"], 1.5, "×"),
         "statements of a hit after the first use": Bar(figures["statements after the first use"], 0),
     }
@@ -130,11 +132,30 @@ async def _in_memory(figures: dict[str, Any], prefixes: int, path: Path) -> None
     figures["miss of a split message of 30,000 characters, µs"] = _us(
         lambda: index.match("t", "", "m", story, "last_sentence")
     )
+    for megabytes in (4, 20):
+        large = [_picture(megabytes, "unknown"), *other]
+        figures[f"miss of a picture of {megabytes} MB as the first message, µs"] = _us(
+            partial(index.match, "t", "", "m", large)
+        )
+    await _store(store, [_draft("picture", [_picture(3, "known")])])
+    await index.refresh()
+    known, alike = [[_picture(3, name), *other] for name in ("known", "alike")]
+    found = index.match("t", "", "m", known)
+    assert found is not None and found.context_id == "picture", found
+    figures["hit of a picture of 3 MB, µs"] = _us(lambda: index.match("t", "", "m", known), calls=5)
+    figures["miss of another picture of 3 MB, µs"] = _us(lambda: index.match("t", "", "m", alike), calls=5)
+    figures["miss of a picture of 20 MB where one of 3 MB is known, µs"] = _us(lambda: index.match("t", "", "m", large))
     discovery = Discovery()
     figures["counting the prefixes of 100 messages (off the critical path), µs"] = _us(
         lambda: discovery.saw("t", "", "m", other, now=0.0), calls=20
     )
     await store.aclose()
+
+
+def _picture(megabytes: int, name: str) -> dict[str, Any]:
+    """A message with an image in it, as clients send them."""
+    url = f"data:image/png;base64,{name.ljust(16, 'A')}" + "A" * (megabytes << 20)
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
 
 
 async def _in_sqlite(figures: dict[str, Any], stored: int, path: Path) -> None:

@@ -25,6 +25,7 @@ class DeskClerk(Plugin[PluginSettings]):
         self.seen: list[tuple[str, ...]] = []
         self.will_be: list[Progress] = []
         self.waits: dict[tuple[str, str], dict[str, str]] = {}
+        self.why_not = ""
         self.fails_to_purge = False
         self.fails_to_open = False
         self.shelf: Shelf
@@ -53,6 +54,10 @@ class DeskClerk(Plugin[PluginSettings]):
     async def asked(self, context, options) -> None:
         self.seen.append(("asked", context.id, str(options.max_passes)))
         await self.step(context.tenant, context.id)
+        return self.why_not
+
+    def waits_elsewhere(self, context, decision):
+        return None
 
     def waits_for(self, tenant, context_id):
         return self.waits.get((tenant, context_id))

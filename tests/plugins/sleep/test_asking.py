@@ -268,3 +268,11 @@ async def test_waiting_contexts_are_counted_by_reason_once(clock, tasks):
         await house.ask(MESSAGES, options())
 
     assert house.closed == ["busy", "quiet"]
+
+
+async def test_an_upstream_that_went_down_with_a_call_gets_it_once_more(clock, tasks):
+    house = House(clock, tasks, fails(UpstreamError("up-m", "crashed", "the engine died", sent_nothing=False)))
+    with pytest.raises(Postponed):
+        await house.ask(MESSAGES, options())
+    with pytest.raises(Refused, match="went down with the call"):
+        await house.ask(MESSAGES, options())

@@ -135,9 +135,26 @@ def test_nonsense_is_not_counted():
     assert len(discovery) == 0
 
 
-def test_a_tenant_can_be_forgotten():
-    discovery = small()
-    see(discovery, LONG, "q")
-    discovery.forget("t")
+def test_no_context_goes_beyond_its_size_and_the_longest_that_fits_is_found():
+    discovery = small(max_bytes=500)
+    seen = [see(discovery, LONG, LONG, "x" * 1000, f"question {number}") for number in range(3)]
 
-    assert len(discovery) == 0
+    assert seen[2].messages == tuple(said(LONG, LONG))
+
+
+def test_what_is_too_long_at_its_beginning_is_no_context_and_is_not_hashed(monkeypatch):
+    hashed = []
+    monkeypatch.setattr("predawn.plugins.sleep.prefix.canonical", hashed.append)
+    discovery = small(max_bytes=500)
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:" + "A" * 600}}]}
+    seen = [discovery.saw("t", "", "m", [picture, *said("q")], now=0.0) for _ in range(9)]
+
+    assert seen == [None] * 9
+    assert hashed == []
+
+
+def test_no_context_has_more_messages_than_it_may():
+    discovery = small(max_messages=2)
+    seen = [see(discovery, LONG, LONG, LONG, f"question {number}") for number in range(3)]
+
+    assert len(seen[2].messages) == 2

@@ -127,3 +127,17 @@ def test_a_request_thinks_if_its_client_says_so(request_, expected):
 def test_a_request_whose_client_says_nothing_thinks_unless_it_is_kept_from_that():
     assert thinks({}, SWITCH, lowers=False)
     assert not thinks({}, {}, lowers=False)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"reasoning": {"effort": "none"}}, False),
+        ({"thinking_token_budget": 0}, False),
+        ({"reasoning_effort": ["odd"]}, True),
+    ],
+)
+def test_a_client_says_in_many_ways_whether_it_wants_thought(own, expected):
+    assert thinks(own, SWITCH, lowers=True) is expected

@@ -8,7 +8,7 @@ import pytest
 from tests.plugins.sleep.desk_clerk import DeskClerk
 
 from predawn.plugins.sleep.contexts import Anticipated, Notes, Progress
-from predawn.plugins.sleep.endpoints import clear_up
+from predawn.plugins.sleep.forgetting import clear_up
 from predawn.plugins.sleep.wishes import Limits
 from predawn.plugins.testing import workbench
 from predawn.proxy.keyring import Identity
@@ -301,3 +301,22 @@ async def test_what_a_context_waits_for_is_shown():
         _, other = await at.ask("POST", body={"text": "two", "id": "other"})
 
     assert (made["progress"]["waits"], other["progress"]["waits"]) == ({"why": "busy"}, None)
+
+
+async def test_where_nothing_will_be_done_that_is_said():
+    async with desk() as at:
+        await at.ask("POST", body={"text": "x", "id": "c"})
+        at.clerk.why_not = "the server's settings have `policy: off` for the plugin sleep."
+        status, error = await at.ask("POST", "/c/sleep")
+
+    assert (status, error["code"]) == (409, "sleep_is_off")
+    assert error["message"].startswith("Nothing will be done: the server's settings have `policy: off`")
+
+
+async def test_a_tenant_s_contexts_have_so_many_bytes_in_all():
+    async with desk(limits=Limits(max_tenant_bytes=1000)) as at:
+        await at.ask("POST", body={"text": "x" * 800})
+        status, error = await at.ask("POST", body={"text": "y" * 800})
+
+    assert (status, error["code"]) == (400, "context_limit")
+    assert "max_tenant_bytes" in error["message"]

@@ -3,7 +3,7 @@
 import pytest
 
 from predawn.plugins.sleep.gate import Gate, GateRules, Hours
-from predawn.plugins.sleep.saturation import Load, LoadLimits, Saturation, read_load
+from predawn.plugins.sleep.saturation import Load, Saturation, read_load
 from predawn.plugins.testing import ManualClock
 
 MIDNIGHT = 1_700_006_400.0  # 2023-11-15 00:00 UTC
@@ -103,9 +103,9 @@ async def test_a_queue_closes_it_and_ends_our_calls():
     ended = []
     one = gate(calls_per_upstream=2)
     one.enter("vllm", lambda: ended.append(1))
-    one.told("vllm", Load(running=1, waiting=0))
+    one.told("vllm", Load(waiting=0))
     before = list(ended)
-    one.told("vllm", Load(running=4, waiting=3))
+    one.told("vllm", Load(waiting=3))
 
     assert before == []
     assert ended == [1]
@@ -120,17 +120,6 @@ async def test_an_old_load_is_forgotten():
     await clock.advance(Saturation.LOAD_COUNTS_FOR_S + 1)
 
     assert one.closed("vllm") is None
-
-
-async def test_requests_of_others_can_count():
-    one = gate(load=LoadLimits(running_beside=0), calls_per_upstream=2)
-    one.enter("vllm", lambda: None)
-    one.told("vllm", Load(running=1))
-    ours = one.closed("vllm")
-    one.told("vllm", Load(running=2))
-
-    assert ours is None
-    assert one.closed("vllm").numbers == {"running_beside": 1}
 
 
 async def test_it_lets_in_no_more_calls_than_it_may():
@@ -197,6 +186,6 @@ vllm:other NaN
 vllm:num_requests_waiting{engine="1"} NaN
 """
 
-    assert read_load(page) == Load(3, 4, 0.5)
+    assert read_load(page) == Load(4, 0.5)
     assert read_load("# nothing\nhttp_requests_total 3\n") is None
     assert read_load("<html>vllm:num_requests_running oops</html>") is None

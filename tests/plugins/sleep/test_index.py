@@ -315,8 +315,7 @@ class TestWithAStore:
         return (await shelf.put("t", Draft.of("t", said(*texts), id=ident, model="m"), most=MANY))[0]
 
     async def note(self, shelf, ident, version, text="noted"):
-        await shelf.add_notes("t", Notes(ident, "c", version, "candidate", text, 1, 1, 1.0, 1, "m"))
-        assert await shelf.accept("t", ident)
+        assert await shelf.judge("t", Notes(ident, "c", version, "accepted", text, 1, 1, 1.0, 1, "m"))
 
     async def test_a_life_of_versions(self, shelf, clock):
         index = Index(shelf, clock)
@@ -337,8 +336,6 @@ class TestWithAStore:
         assert await match("a", "b", "q") == (2, 2, "n2", 2, False)
         await self.put(shelf, "x")
         assert await match("x", "q") == (3, 1, None, 0, False)
-        await shelf.reject("t", "n2", "wrong")
-        assert await match("a", "b", "q") == (1, 1, "n1", 1, False)
         await shelf.forget("t", "c")
         assert await match("a", "q") is None
         assert (index._trees, index._known.links) == ({}, 0)
@@ -419,3 +416,47 @@ class TestWithAStore:
 
         assert index.match("t", "", "m", said("a", "q"))
         assert caplog.text.count("cannot be refreshed") == 1
+
+
+def picture(size, name="A"):
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:," + name * size}}]}
+
+
+async def test_a_picture_is_hashed_only_where_a_context_has_one_as_large(store, clock, monkeypatch):
+    shelf = Shelf(store, clock)
+    index = Index(shelf, clock)
+    await shelf.put("t", Draft.of("t", [picture(100_000)], id="c", model="m"), most=MANY)
+    await shelf.put("t", Draft.of("t", said("text"), id="d", model="m"), most=MANY)
+    await index.refresh()
+    hashed = []
+    whole = prefix.canonical
+    monkeypatch.setattr(prefix, "canonical", lambda message: hashed.append(message) or whole(message))
+    found = index.match("t", "", "m", [picture(100_000), *said("q")])
+    other = index.match("t", "", "m", [picture(99_000, "B"), *said("q")])
+    few = len(hashed)
+    larger = index.match("t", "", "m", [picture(5_000_000), *said("q")])
+    later = index.match("t", "", "m", [*said("text"), picture(100_000), *said("q")])
+    named = index.named("t", "", "m", "d", [picture(5_000_000), *said("q")])
+
+    assert (found.context_id, found.at) == ("c", 1)
+    assert (other, larger) == (None, None)
+    assert few == 2
+    assert (later.context_id, later.at) == ("d", 1)
+    assert named.at == 0
+    assert len(hashed) == 3  # of the last three requests only the text
+
+
+async def test_what_is_forgotten_is_not_remembered_as_large(store, clock):
+    shelf = Shelf(store, clock)
+    index = Index(shelf, clock)
+    for ident in ("c", "d"):
+        await shelf.put("t", Draft.of("t", [picture(100_000)], id=ident, model="m"), most=MANY)
+    await shelf.put("t", Draft.of("t", said("text"), id="e", model="m"), most=MANY)
+    await index.refresh()
+    both = [dict(tree.large) for tree in index._trees.values()]
+    for ident in ("c", "d"):
+        await shelf.forget("t", ident)
+    await index.refresh()
+
+    assert [list(large) for large in both] == [[b""]]
+    assert [tree.large for tree in index._trees.values()] == [{}]

@@ -7,13 +7,14 @@ import pytest
 from tests.plugins.sleep.nights import Model, context, notes
 
 from predawn.plugins.sleep.budget_day import DayLimits
-from predawn.plugins.sleep.contexts import Asked, Estimate, SleepOptions
+from predawn.plugins.sleep.contexts import Asked, Estimate, SleepOptions, Spent
 from predawn.plugins.sleep.desk import MemoryDesk, Subject
 from predawn.plugins.sleep.gate import GateRules
 from predawn.plugins.sleep.night import Night
+from predawn.plugins.sleep.orders import Order
 from predawn.plugins.sleep.planning import NightRules, Planner, Surroundings
 from predawn.plugins.sleep.predictability import PREDICTABILITY
-from predawn.plugins.sleep.stages import Order, StageRules
+from predawn.plugins.sleep.stages import StageRules
 from predawn.plugins.sleep.unslept import Unslept
 from predawn.plugins.sleep.warming import WarmRules
 from predawn.plugins.sleep.work import ThinkingRules
@@ -157,6 +158,47 @@ async def test_where_sleep_is_off_nobody_can_insist(clock, tasks):
 
     assert house.model.calls == []
     assert house.desk.decisions["acme", "ctx"]["reason"] == "policy_off"
+
+
+async def test_a_context_that_wants_sleep_gets_it_where_others_do_not(clock, tasks):
+    house = await House(clock, tasks, worth=WorthRules(policy="off")).start()
+    made = context(options=SleepOptions(policy="always"))
+    house.desk.put(made)
+    refusal = await house.night.asked(made, SleepOptions())
+    await house.nights(3)
+
+    assert refusal == ""
+    assert house.state() == "asleep"
+
+
+@pytest.mark.parametrize("came", ["created", "changed"])
+async def test_what_a_client_asked_for_is_not_done_again_for_having_come(house, came):
+    made = context()
+    house.desk.put(made)
+    await house.night.came(made, came)
+    await house.night.asked(made, SleepOptions())
+    waits = house.night.waits_for("acme", "ctx")
+    await house.nights(10)
+
+    assert waits is None
+    assert house.model.purposes == ALL
+    assert house.desk.decisions["acme", "ctx"]["trigger"] == "asked"
+
+
+async def test_a_change_that_another_machine_slept_on_is_not_slept_on_again(house):
+    await house.register()
+    await house.nights(5)
+    house.night.happened("acme", "ctx", 1, "changed")
+    await house.nights(5)
+
+    assert house.model.purposes == ALL
+
+
+async def test_while_it_is_slept_on_it_does_not_wait_for_its_turn(house):
+    house.night._active["acme", "ctx"] = Order(Subject("acme", "ctx", 1), "m")
+    house.night.happened("acme", "ctx", 1, "quiet")
+
+    assert house.night.waits_for("acme", "ctx") is None
 
 
 async def test_it_waits_until_the_upstream_is_quiet_and_says_so(house):
@@ -313,7 +355,10 @@ async def test_a_context_too_large_for_its_budget_says_so(house):
     await house.nights(3)
 
     assert house.state() == "failed"
-    assert house.desk.decisions["acme", "ctx"]["ended"] == {"outcome": "empty", "why": "budget"}
+    assert house.desk.decisions["acme", "ctx"]["ended"] == {
+        "outcome": "empty",
+        "why": "the context with one answer about it is more than budget_tokens",
+    }
 
 
 async def test_what_was_thought_about_an_old_version_ends_when_a_new_one_comes(clock, tasks):
@@ -373,6 +418,34 @@ async def test_rejected_notes_are_tried_again_only_so_often(clock, tasks):
     assert await house.desk.verdicts("acme", "m") == (0, 2)
 
 
+async def test_of_rejected_notes_it_is_told_why(clock, tasks):
+    answers = {**ANSWERS, "check": "1: wrong"}
+    house = await House(clock, tasks, lambda m, o: answers[o.purpose]).start()
+    await house.register()
+    await house.nights(5)
+
+    assert house.desk.decisions["acme", "ctx"]["ended"] == {
+        "outcome": "rejected",
+        "why": "nothing was confirmed: 1 wrong",
+    }
+
+
+async def test_answers_that_nobody_can_read_are_asked_for_again_when_a_client_insists(clock, tasks):
+    """They are rejected notes: else the passes that led nowhere would stand for this version for ever."""
+    unreadable = Model(lambda messages, options: "I would rather not.")
+    house = await House(clock, tasks, unreadable).start()
+    made = await house.register()
+    await house.nights(5)
+    failed, calls = house.state(), len(unreadable.calls)
+    unreadable.script = says
+    await house.night.asked(replace(made, state="failed"), SleepOptions())
+    await house.nights(10)
+
+    assert (failed, calls) == ("failed", 2)
+    assert house.state() == "asleep"
+    assert await house.desk.verdicts("acme", "m") == (1, 1)
+
+
 async def test_a_changed_context_is_slept_on_again(house):
     await house.register()
     await house.nights(5)
@@ -400,7 +473,7 @@ async def test_two_machines_sleep_on_a_context_once(clock, tasks):
 
 
 async def test_what_a_crash_left_in_the_middle_is_found(clock, tasks):
-    async def unslept(after, limit):
+    async def unslept(after, limit, with_given_up=False):
         found = [one for one in desk.contexts.values() if one.state in ("new", "queued", "sleeping", "checking")]
         return [Unslept(one.tenant, one.id, one.version, one.state, 1) for one in found]
 
@@ -414,7 +487,7 @@ async def test_what_a_crash_left_in_the_middle_is_found(clock, tasks):
 
 
 async def test_what_is_under_way_elsewhere_is_not_taken_for_a_crash(clock, tasks):
-    async def unslept(after, limit):
+    async def unslept(after, limit, with_given_up=False):
         return [Unslept("acme", "ctx", 1, desk.contexts["acme", "ctx"].state, 1)]
 
     desk = MemoryDesk(clock)
@@ -551,3 +624,174 @@ async def test_the_bundled_model_sleeps_in_its_own_words(clock, tasks):
     assert house.state() == "asleep"
     assert [one.text for one in await house.desk.notes("acme", "ctx", status="accepted")] == ["Ann = 3. Bob = 7."]
     assert [(one.answer, one.verified) for one in house.desk.questions.values()] == [("7", False), ("7", True)]
+
+
+def left(desk, *, stage=None):
+    """Finds in a desk what is to be recovered."""
+
+    async def unslept(after, limit, with_given_up=False):
+        states = ("new", "queued", "sleeping", "checking", *(("skipped", "failed") if with_given_up else ()))
+        return [
+            Unslept(one.tenant, one.id, one.version, one.state, 1)
+            for one in desk.contexts.values()
+            if one.state in states or (one.state == "asleep" and one.progress.stage in ("anticipate", "warm"))
+        ]
+
+    return {"unslept": unslept}
+
+
+def spends_at_check(clock):
+    """A model in whose first check the day's tokens end."""
+
+    def script(messages, options):
+        if options.purpose == "check":
+            script.house.desk.days["acme", int(clock.now() // 86_400)] = Spent(2990)
+        return says(messages, options)
+
+    return script
+
+
+async def test_what_was_put_off_outlives_its_process(clock, tasks):
+    """The day's tokens end between check and anticipate, then the process dies; another one goes on next day."""
+    kept = MemoryJobs()
+    first = await House(clock, tasks, spends_at_check(clock), kept=kept, limits=DayLimits(tokens=3000)).start()
+    first.model.script.house = first
+    await first.register()
+    await first.nights(5)
+    await first.engine.aclose()
+    before, stage = first.model.purposes, first.desk.contexts["acme", "ctx"].progress.stage
+    deferred = first.desk.decisions["acme", "ctx"]["deferred"]
+    second = await House(
+        clock, tasks, kept=kept, desk=first.desk, around=left(first.desk), limits=DayLimits(tokens=3000)
+    ).start()
+    shown = second.night.waits_elsewhere(first.desk.contexts["acme", "ctx"], first.desk.decisions["acme", "ctx"])
+    await second.nights(200, seconds=600)
+
+    assert (stage, deferred["stage"], deferred["times"]) == ("anticipate", "anticipate", 1)
+    assert (shown["why"], shown["stage"]) == ("deferred", "anticipate")
+    assert before + second.model.purposes == ALL
+    assert second.desk.contexts["acme", "ctx"].progress.stage == ""
+    assert "tenant" not in str(deferred)
+
+
+async def test_of_several_processes_one_goes_on_with_what_was_put_off(clock, tasks):
+    kept = MemoryJobs()
+    first = await House(clock, tasks, spends_at_check(clock), kept=kept, limits=DayLimits(tokens=3000)).start()
+    first.model.script.house = first
+    await first.register()
+    await first.nights(5)
+    others = [
+        House(clock, tasks, kept=kept, desk=first.desk, around=left(first.desk), limits=DayLimits(tokens=3000))
+        for _ in range(2)
+    ]
+    for _ in range(200):
+        for house in (first, *others):
+            await house.night.look()
+        await clock.advance(600)
+        await settle()
+
+    asked = [*first.model.purposes, *(purpose for house in others for purpose in house.model.purposes)]
+
+    assert asked.count("warm") >= 1
+    assert sorted(set(asked) - {"warm"}) == ["anticipate", "check", "consolidate"]
+    assert len([purpose for purpose in asked if purpose != "warm"]) == len(ALL) - 1
+
+
+async def test_what_was_put_off_waits_its_time_though_it_is_found_in_the_store_meanwhile(clock, tasks):
+    house = House(clock, tasks, limits=DayLimits(tokens=4000))
+    house.night.around = replace(house.night.around, **left(house.desk))
+    await house.start()
+    await house.desk.spend("acme", replace(await house.desk.spent("acme"), tokens=3900))
+    await house.register()
+    ends = []
+    for _ in range(30):
+        await house.nights(1, seconds=61)
+        ends.append(len(house.ended))
+
+    assert ends[-1] <= 6  # 60, 120, 240, 480 s and so on, not once a minute
+
+
+async def test_a_stage_whose_job_is_gone_is_done_or_given_up(clock, tasks):
+    desk = MemoryDesk(clock)
+    made = context(state="asleep")
+    desk.put(replace(made, progress=replace(made.progress, state="asleep", stage="warm")))
+    house = await House(clock, tasks, desk=desk, around=left(desk)).start()
+    await house.nights(3, seconds=61)
+
+    assert house.model.purposes == ["warm"]
+    assert desk.contexts["acme", "ctx"].progress.stage == ""
+
+
+async def test_the_schedule_looks_again_at_what_failed_or_was_not_worth_it(clock, tasks):
+    desk = MemoryDesk(clock)
+    desk.put(context(state="failed"))
+    desk.put(context(name="skipped", state="skipped"))
+    house = await House(clock, tasks, desk=desk, around=left(desk), schedule=("00:00",)).start()
+    await house.nights(3, seconds=1)
+    before = len(house.model.calls)
+    await house.nights(30, seconds=3600)
+
+    assert before == 0
+    assert (house.state(), house.state("skipped")) == ("asleep", "asleep")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_context_forgotten_while_its_next_job_is_submitted_leaves_none_behind(clock, tasks, when):
+    house = House(clock, tasks)
+    submit = house.engine.submit
+
+    async def forgets(name, job_id, arguments, *given, **more):
+        if name != "sleep.check":
+            return await submit(name, job_id, arguments, *given, **more)
+        if when == "after":
+            await submit(name, job_id, arguments, *given, **more)
+        del house.desk.contexts["acme", "ctx"]
+        others = [known for known in house.desk.jobs["acme", "ctx"] if "consolidate" not in known]
+        await house.night.purge("acme", "ctx", others)
+        if when == "before":
+            await submit(name, job_id, arguments, *given, **more)
+        return None
+
+    house.engine.submit = forgets
+    await house.start()
+    await house.register()
+    await house.nights(5)
+
+    assert [job for job in house.engine._kept.jobs if "consolidate" not in job] == []
+
+
+async def test_a_job_whose_context_is_forgotten_purges_itself(clock, tasks):
+    """Whoever forgot it had not known of the job."""
+    kept = MemoryJobs()
+    house = House(clock, tasks, kept=kept)
+    await house.register()
+    await house.night.look()
+    del house.desk.contexts["acme", "ctx"]
+    await house.start()
+    await house.nights(2)
+
+    assert [one.outcome for one in house.ended] == ["superseded"]
+    assert kept.jobs == {}
+
+
+async def test_why_nothing_will_be_done_is_said_in_words(clock, tasks):
+    off = House(clock, tasks, worth=WorthRules(policy="off"))
+    on = House(clock, tasks)
+    made = await off.register()
+    await on.register()
+
+    assert "policy: off" in await off.night.asked(made, SleepOptions())
+    assert "policy off" in await on.night.asked(made, SleepOptions(policy="off"))
+    assert "no model" in await on.night.asked(replace(made, model=""), SleepOptions())
+    assert await on.night.asked(made, SleepOptions()) == ""
+
+
+async def test_another_process_tells_why_a_context_waits_by_its_own_gate(clock, tasks):
+    house = House(clock, tasks)
+    house.night.gate.heard("up-m")
+    told = [
+        house.night.waits_elsewhere(context(state=state), None)
+        for state in ("queued", "sleeping", "asleep", "skipped", "failed")
+    ]
+
+    assert [one["why"] if one else None for one in told] == ["quiet", "quiet", None, None, None]

@@ -1,10 +1,13 @@
 """The night on a real store: the shelf is a desk, and what a poisoned context can do ends at its own notes."""
 
+from functools import partial
+
 import pytest
 from tests.plugins.sleep.nights import Model, notes
 
 from predawn.plugins.sleep import unslept
-from predawn.plugins.sleep.contexts import SleepOptions
+from predawn.plugins.sleep.budget_day import DayLimits
+from predawn.plugins.sleep.contexts import Progress, SleepOptions
 from predawn.plugins.sleep.drafts import Draft
 from predawn.plugins.sleep.gate import GateRules
 from predawn.plugins.sleep.night import Night
@@ -29,16 +32,16 @@ def obeys(messages, options):
 class Place:
     """A night on a shelf."""
 
-    def __init__(self, store, clock, tasks, script=obeys):
+    def __init__(self, store, clock, tasks, script=obeys, kept=None):
         self.clock, self.store, self.tasks = clock, store, tasks
-        self.kept = MemoryJobs()
+        self.kept = kept or MemoryJobs()
         self.model = Model(script)
         self.shelf = Shelf(store, clock)
         self.engine = MemoryJobEngine(clock, tasks, kept=self.kept)
         around = Surroundings(
             upstream_of=lambda model: "up",
             model_of=lambda context: "m",
-            unslept=lambda after, limit: unslept.unslept(store, clock, after, limit),
+            unslept=partial(unslept.unslept, store, clock),
         )
         rules = NightRules(gate=GateRules(idle_s=5), worth=WorthRules(policy="always"))
         self.night = Night(rules, around, self.model, self.shelf, self.engine, clock, tasks)
@@ -129,3 +132,37 @@ async def test_a_client_that_insists_gets_sleep_at_once(place):
 
     assert (await place.shelf.get("acme", "ctx")).state == "queued"
     assert (await place.shelf.decision("acme", "ctx"))["reason"] == "prompted"
+
+
+async def test_what_is_left_to_do_is_found_in_the_store_and_what_was_given_up_when_asked_for(place):
+    for name, state, stage in (
+        ("left", "asleep", "warm"),
+        ("done", "asleep", ""),
+        ("failed", "failed", ""),
+        ("skipped", "skipped", "anticipate"),
+        ("mid", "checking", "check"),
+    ):
+        await place.shelf.put("acme", Draft.of("acme", [{"role": "user", "content": name}], id=name), most=10)
+        await place.shelf.report("acme", name, 1, Progress(state, stage))
+    found = [
+        {one.context_id for one in await unslept.unslept(place.store, place.clock, 0, 10, everything)}
+        for everything in (False, True)
+    ]
+
+    assert found == [{"left", "mid"}, {"left", "mid", "failed", "skipped"}]
+
+
+async def test_a_stage_that_was_put_off_goes_on_in_another_process(place, clock, tasks):
+    await place.register("acme", "Ann has 3 apples. Bob has 4 more than Ann.")
+    place.night.asking._budget._limits = DayLimits(tokens=0)
+    await place.nights(3)
+    deferred = await place.shelf.decision("acme", "ctx")
+    await place.engine.aclose()
+    other = Place(place.store, clock, tasks, kept=place.kept)
+    await clock.advance(600)
+    await other.nights(12)
+    context = await other.shelf.get("acme", "ctx")
+
+    assert (deferred["deferred"]["stage"], deferred["ended"]["outcome"]) == ("consolidate", "deferred")
+    assert (context.state, context.progress.stage) == ("asleep", "")
+    assert "deferred" not in await other.shelf.decision("acme", "ctx")

@@ -184,3 +184,19 @@ def test_parts_do_not_tell_what_was_said():
     assert "secret" not in repr(part)
     assert (part.role, part.characters) == ("user", 6)
     assert json.dumps(part.digest.hex())
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.dictionaries(st.text(), st.text() | st.integers()))))
+def test_least_bytes_are_no_more_than_there_are(message):
+    try:
+        encoded = prefix.canonical({"role": "user", **message})
+    except UnicodeEncodeError:
+        return
+
+    assert prefix.least_bytes({"role": "user", **message}) <= len(encoded)
+
+
+def test_least_bytes_of_a_lone_text_part_are_no_more_than_of_the_text():
+    message = {"role": "", "content": [{"type": "text", "text": ""}]}
+
+    assert prefix.least_bytes(message) <= len(prefix.canonical(message))

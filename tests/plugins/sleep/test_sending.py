@@ -204,3 +204,18 @@ async def test_sleep_has_no_fallback():
         await bench.send(QUESTION, options())
 
     assert bench.other.counts.requests == 0
+
+
+async def test_what_an_upstream_says_is_kept_without_secrets_and_not_on_the_record():
+    said = {
+        "error": {"message": "Incorrect API key provided: sk-abcdefgh1234. " + "The context was: secret plans. " * 99}
+    }
+    bench = Bench(Answer(status=401, body=said))
+    with pytest.raises(UpstreamError) as raised:
+        await bench.send(QUESTION, options())
+    (exchange,) = bench.booked
+
+    assert "abcdefgh" not in raised.value.message
+    assert "Incorrect API key" in raised.value.message
+    assert len(raised.value.message) <= 300
+    assert exchange.error == "the upstream answered 401"

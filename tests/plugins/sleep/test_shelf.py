@@ -28,6 +28,11 @@ def notes(ident="n", *, context_id="c", version=1, **more):
     return Notes(id=ident, context_id=context_id, version=version, **{**given, "model": "m", **more})
 
 
+async def accept(shelf, ident):
+    made = await shelf.note("t", ident)
+    return made is not None and await shelf.judge("t", replace(made, status="accepted"))
+
+
 def use(exchange_id="x", **more):
     given = {"context_id": "c", "version": 1, "notes_id": "n", "at": 5.0, "model": "m", "age_s": 1, "tokens_saved": 7}
     return Use(exchange_id=exchange_id, **{**given, **more})
@@ -52,7 +57,7 @@ async def test_a_context_comes_back_as_it_was_put(shelf, clock):
 
 async def test_the_same_content_is_the_same_version(shelf):
     await shelf.put("t", draft("a"), most=MANY)
-    await shelf.set_state("t", "c", 1, "asleep")
+    await shelf.claim("t", "c", 1, "asleep", of=["new"])
     context, came = await shelf.put("t", draft("a", options=SleepOptions(warm=True)), most=MANY)
 
     assert (came, context.version, context.state, context.options.warm) == ("same", 1, "asleep", True)
@@ -104,8 +109,6 @@ async def test_tenants_share_neither_ids_nor_contents(shelf):
     assert (await shelf.get("other", "c")).messages == tuple(said("theirs"))
     assert await shelf.note("other", "n") is None
     assert await shelf.notes("other", "c") == []
-    assert not await shelf.accept("other", "n")
-    assert not await shelf.reject("other", "n", "no")
     assert [context.tenant for context in await shelf.page("t", limit=9)] == ["t"]
     assert await shelf.forget("other", "c") == []
     assert (await shelf.get("t", "c")).messages == tuple(said("mine"))
@@ -162,7 +165,7 @@ async def test_accepted_notes_replace_those_before_them(shelf):
     await shelf.add_notes("t", notes("n1"))
     await shelf.add_notes("t", notes("n2", made_at=2.0))
 
-    assert await shelf.accept("t", "n1")
+    assert await accept(shelf, "n1")
     assert await shelf.judge("t", replace(notes("n2"), status="accepted", provenance={"by": "check"}))
 
     assert (await shelf.get("t", "c")).notes_id == "n2"
@@ -175,7 +178,7 @@ async def test_notes_that_were_judged_are_not_written_over(shelf):
     await shelf.put("t", draft("a"), most=MANY)
     await shelf.add_notes("t", notes())
     await shelf.add_notes("t", notes(text="rewritten"))
-    await shelf.accept("t", "n")
+    await accept(shelf, "n")
     await shelf.add_notes("t", notes(text="too late"))
     await shelf.drop_candidates("t", ["n"])
 
@@ -187,19 +190,9 @@ async def test_notes_that_come_too_late_are_rejected(shelf):
     await shelf.add_notes("t", notes())
     await shelf.put("t", draft("b"), most=MANY)
 
-    assert not await shelf.accept("t", "n")
+    assert not await accept(shelf, "n")
     assert (await shelf.note("t", "n")).status == "rejected"
     assert (await shelf.get("t", "c")).notes_id is None
-
-
-async def test_rejected_notes_are_used_no_more(shelf):
-    await shelf.put("t", draft("a"), most=MANY)
-    await shelf.add_notes("t", notes())
-    await shelf.accept("t", "n")
-    await shelf.reject("t", "n", "it is wrong")
-
-    assert (await shelf.get("t", "c")).notes_id is None
-    assert (await shelf.note("t", "n")).provenance == {"rejected": "it is wrong"}
 
 
 async def test_texts_that_databases_refuse_are_made_storable(shelf):
@@ -266,7 +259,7 @@ async def fill(shelf, text):
     await shelf.put("t", draft(f"old {text}"), most=MANY)
     await shelf.put("t", draft(text), most=MANY)
     await shelf.add_notes("t", notes(version=2, text=text))
-    await shelf.accept("t", "n")
+    await accept(shelf, "n")
     await shelf.add_anticipated("t", [Anticipated("q", "c", 2, text, text, text, verified=True)])
     await shelf.book("t", [use(version=2)])
     await shelf.observe("t", "c", "m", "plain", 3)
@@ -321,7 +314,6 @@ async def test_nothing_is_added_to_what_was_forgotten(shelf, store):
     assert not await shelf.add_notes("t", notes(version=2))
     assert not await shelf.judge("t", notes(version=2, status="accepted"))
     assert not await shelf.add_job("t", "c", 2, "late")
-    assert not await shelf.set_state("t", "c", 2, "asleep")
     assert not await shelf.claim("t", "c", 2, "queued", of=[*SLEEPABLE, "forgotten"])
     await shelf.add_anticipated("t", [Anticipated("q", "c", 2, "?", "?", "!", verified=True)])
     await shelf.book("t", [use(version=2)])
@@ -343,7 +335,7 @@ async def test_writers_and_a_forgetting_at_once_leave_nothing(shelf, store):
             shelf.forget("t", "c"),
             shelf.observe("t", "c", "m", "noted", 3),
             shelf.decide("t", "c", version, {}),
-            shelf.accept("t", "n"),
+            shelf.judge("t", notes("n", version=version, status="accepted")),
         )
         async with store.read() as connection:
             left = {table.name: len((await connection.execute(select(table))).all()) for table in of_contexts()}
@@ -388,6 +380,26 @@ async def test_what_is_over_is_told_of_and_gravestones_go_in_time(shelf, clock, 
     assert latest == gone == 2
     async with store.read() as connection:
         assert (await connection.execute(select(tables.contexts))).all() == []
+
+
+async def test_what_is_forgotten_while_somebody_reads_leaves_the_log_later(tmp_path, clock):
+    store = await open_store(str(tmp_path / "state.db"))
+    shelf = Shelf(store, clock)
+    await shelf.put("t", draft("a-word-found-nowhere-else"), most=MANY)
+
+    def left():
+        return [file.name for file in tmp_path.iterdir() if b"a-word-found-nowhere-else" in file.read_bytes()]
+
+    async with store.read() as connection:
+        await connection.execute(select(tables.contexts))
+        await shelf.forget("t", "c")
+        meanwhile = left()
+    await shelf.clear(keep_uses_s=1)
+    after = left()
+    await store.aclose()
+
+    assert meanwhile != []
+    assert after == []
 
 
 async def test_a_discovered_context_lives_on_while_it_is_used(shelf, clock):

@@ -1,15 +1,18 @@
 """The plugin as a whole, in the proxy, without a socket: what requests get and what is known of them afterwards."""
 
+import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from docs.generate import DOCS
 from prometheus_client import CollectorRegistry
 
+from predawn.plugins import Plugin, PluginSettings, Verdict, hookimpl, sleep
 from predawn.plugins.sleep import SleepPlugin, SleepSettings
-from predawn.plugins.sleep.contexts import Anticipated, Notes
+from predawn.plugins.sleep.contexts import Anticipated, AskOptions, Notes
 from predawn.plugins.sleep.drafts import Draft
 from predawn.plugins.sleep.serving import NO_CONDITIONS
 from predawn.plugins.testing import Answer, ScriptedUpstream, ToolCall, settle, workbench
@@ -18,6 +21,8 @@ from predawn.proxy.metrics import Metrics, families
 TEXT = {"role": "user", "content": "Ann's shop sells 12 apples a day for 3 dollars each. Come by." * 5}
 NOTES = "- 12 * 3 = 36 dollars are earned by Ann's shop"
 IDENT = "0" * 32
+FINDING = {"put": False, "policy": "always", "idle_s": 3600, "min_tokens": 20, "min_uses": 1}
+"""Contexts are discovered at once, and wait."""
 
 
 def asking(question="How much does it earn?", *before, **more):
@@ -55,11 +60,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def sleeping(*, upstream="It earns 36 dollars.", put=True, **settings):
+async def sleeping(*, upstream="It earns 36 dollars.", put=True, beside=(), **settings):
     """The plugin without any sleep of its own, so that only requests happen."""
-    plugin = SleepPlugin(SleepSettings(policy="off", **settings))
+    plugin = SleepPlugin(SleepSettings(**{"policy": "off", **settings}))
     scripted = upstream if isinstance(upstream, ScriptedUpstream) else ScriptedUpstream(upstream)
-    async with workbench(plugin, upstream=scripted) as proxy:
+    async with workbench(plugin, *beside, upstream=scripted) as proxy:
         bench = Bench(proxy, plugin)
         if put:
             await bench.put()
@@ -68,6 +73,13 @@ async def sleeping(*, upstream="It earns 36 dollars.", put=True, **settings):
 
 def notes_in(result):
     return [message for message in result.sent.json["messages"] if "<notes id=" in str(message["content"])]
+
+
+def test_the_package_tells_what_each_of_its_files_is_for():
+    named = set(re.findall(r"`(\w+\.py)`", sleep.__doc__))
+    files = {path.name for path in Path(sleep.__file__).parent.glob("*.py")} - {"__init__.py"}
+
+    assert named == files
 
 
 async def test_on_request_puts_notes_in_and_says_so_on_the_record():
@@ -238,6 +250,45 @@ async def test_a_429_keeps_sleep_away_for_longer():
     assert closed.why == "throttled"
 
 
+async def test_a_429_keeps_sleep_away_for_as_long_as_it_asks():
+    said = Answer(status=429, headers={"retry-after": "77"})
+    async with sleeping(upstream=ScriptedUpstream(said), idle_s=0) as bench:
+        await bench.run(asking())
+        closed = bench.running.night.gate.closed("scripted")
+
+    assert closed.why == "throttled"
+    assert 60 < closed.wait_s <= 77
+
+
+async def test_what_is_discovered_makes_room_for_itself_and_is_counted():
+    async with sleeping(**FINDING, max_contexts=2, max_tenant_bytes=2000) as bench:
+        for number in range(4):
+            await bench.run(asking("Why?", {"role": "user", "content": f"{number}. {TEXT['content']}"}))
+        await bench.run(asking("Why?", {"role": "user", "content": "word " * 600}))
+        found = await bench.running.shelf.page("default", limit=9)
+        counts = bench.meter("context_discoveries_total")
+
+    assert len(found) == 2
+    assert counts == {("kept",): 4, ("evicted",): 2, ("refused",): 1}
+
+
+async def test_where_sleep_is_off_no_text_of_a_request_is_kept():
+    async with sleeping(**{**FINDING, "policy": "off"}) as bench:
+        await bench.run(asking())
+
+        assert await bench.running.shelf.page("default", limit=9) == []
+
+
+async def test_a_discovered_context_has_a_size():
+    beginning = [TEXT, {"role": "user", "content": "word " * 600}]
+    async with sleeping(**FINDING, max_discovered_bytes=1000) as bench:
+        await bench.run(asking("Why?", *beginning))
+        (found,) = await bench.running.shelf.page("default", limit=9)
+        context = await bench.running.shelf.get("default", found.id)
+
+    assert context.messages == (TEXT,)
+
+
 async def test_chunk_filter_sees_tool_calls_where_a_context_has_no_notes_yet():
     said = Answer(tool_calls=(ToolCall(name="look_up"),))
     tool = {"type": "function", "function": {"name": "look_up"}}
@@ -279,6 +330,27 @@ async def test_a_split_message_is_matched_where_the_request_or_the_settings_say_
     assert plain.exchange.notes == []
     assert notes_in(split)[0]["content"].endswith("</notes>\n\nHow much does it earn?")
     assert len(split.sent.json["messages"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "regrets"),
+    [("violation", True), ("pass violation unsure", True), ("violation pass", False), ("unsure", False), ("", False)],
+)
+async def test_what_a_verifier_leaves_wrong_is_regretted(said, regrets):
+    class Critic(Plugin[PluginSettings]):
+        """Says what it thinks of every answer."""
+
+        @hookimpl
+        async def on_request(self, exchange):
+            exchange.verdicts += [Verdict(outcome) for outcome in said.split()]
+
+    async with sleeping(beside=[Critic(PluginSettings())]) as bench:
+        await bench.run(asking())
+        await bench.running.books.flush()
+        (use,) = await bench.running.shelf.uses("default", "shop")
+        counted = bench.meter("context_regrets_total")
+
+    assert (use.regret, counted[()]) == (regrets, int(regrets))
 
 
 async def test_regret_is_noted_once():
@@ -411,3 +483,55 @@ def test_the_metrics_that_the_page_names_exist():
 
     assert named <= declared
     assert {name for name in declared if name.startswith(("predawn_sleep", "predawn_context"))} <= named
+
+
+async def test_a_call_asleep_has_hung_up_before_the_request_that_ends_it_goes_upstream():
+    """The local engine, above all, would go on with sleep's answer while it reads the person's prompt."""
+    order = []
+
+    class Watched(ScriptedUpstream):
+        async def send(self, request):
+            order.append("asked")
+            reply = await super().send(request)
+            hang_up = reply.source.aclose
+
+            async def closes():
+                order.append("hung up")
+                await hang_up()
+
+            reply.source.aclose = closes
+            return reply
+
+    said = Answer(text="word " * 100, interval_ms=1000)
+    async with sleeping(
+        upstream=Watched(None, choose=lambda received: said if "asleep" in received.text else "Yes.")
+    ) as bench:
+        running = bench.running
+        options = AskOptions(model="test", tenant="default", context_id="shop")
+        call = running._app.tasks.spawn(running.night.asking([{"role": "user", "content": "asleep?"}], options), "call")
+        while not running.night.gate.calls("scripted") or order != ["asked"]:
+            await settle()
+        await settle()
+        booked = []
+        running.night.asking._send._booked = lambda exchange: booked.append(len(order))
+        await bench.run("Hello?", stream=True)
+        ended = (await asyncio.gather(call, return_exceptions=True))[0]
+
+    assert order[:3] == ["asked", "hung up", "asked"]
+    assert booked[0] >= 3
+    assert type(ended).__name__ == "Postponed"
+
+
+async def test_a_new_context_inherits_nothing_from_a_forgotten_one_of_its_name():
+    async with sleeping() as bench:
+        await bench.run(asking(), headers={"x-predawn-sleep": "off"})
+        await bench.run(asking())
+        await bench.running.books.observe("default", "shop", "test", "plain", 1000)
+        await bench.proxy.http("DELETE", "/v1/contexts/shop")
+        await bench.put()
+        await bench.running.books.flush()
+        uses = await bench.running.shelf.uses("default", "shop")
+        known = await bench.running.shelf.estimate("default", "shop", "test", "plain")
+
+    assert uses == []
+    assert known is None

@@ -8,7 +8,6 @@ from predawn.plugins.sleep.triggers import (
     Conversations,
     Key,
     Schedule,
-    ended_in_tool_calls,
     nears_window,
 )
 
@@ -48,6 +47,14 @@ def test_a_newer_version_takes_the_place_of_an_older_one():
     waiting.add(candidate("a", "seen", version=1))
 
     assert [(one.version, one.trigger) for one in waiting.in_order()] == [(2, "asked")]
+
+
+def test_what_is_urgent_about_an_older_version_does_not_take_the_place_of_a_newer_one():
+    waiting = Candidates()
+    waiting.add(candidate("a", "changed", version=2))
+    waiting.add(candidate("a", "tool_calls", version=1))
+
+    assert [(one.version, one.trigger) for one in waiting.in_order()] == [(2, "changed")]
 
 
 def test_the_least_urgent_is_let_go_when_there_is_no_room():
@@ -97,12 +104,6 @@ def test_a_schedule_makes_up_for_a_time_that_passed_in_between():
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match="no time of the day"):
         Schedule([text])
-
-
-def test_tools_are_run_while_nobody_asks():
-    assert ended_in_tool_calls(["tool_calls"])
-    assert ended_in_tool_calls([None, "tool_use"])
-    assert not ended_in_tool_calls(["stop", None])
 
 
 def test_a_window_is_near_its_end_at_four_fifths():

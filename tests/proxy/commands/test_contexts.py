@@ -100,6 +100,7 @@ STAGES = [
     Progress("sleeping", "consolidate", 2, 4, 200, 1000),
     Progress("checking", "check", 4, 4, 400, 1000),
     Progress("asleep", "warm", 4, 4, 500, 1000),
+    Progress("asleep", "", 4, 4, 500, 1000),
 ]
 
 
@@ -123,8 +124,28 @@ async def test_watching_shows_each_stage_until_it_is_over(capsys):
         "[........................]  queued  pass 0 of 4",
         "[########................]  sleeping  consolidate  pass 2 of 4  200 tokens of 1000",
         "[#################.......]  checking  check  pass 4 of 4  400 tokens of 1000",
+        "[#######################.]  asleep  warm  pass 4 of 4  500 tokens of 1000",
         "[########################]  asleep  pass 4 of 4  500 tokens of 1000",
     ]
+
+
+def watched(context):
+    """What comes of watching a context that stays as it is, which must end at once."""
+    return contexts.watch(Client("http://127.0.0.1:1/v1", None), "c", context)
+
+
+def test_watching_ends_where_a_stage_was_put_off():
+    waits = {"why": "deferred", "stage": "anticipate"}
+
+    assert watched({"state": "asleep", "progress": {"stage": "anticipate", "waits": waits}}) == 0
+
+
+def test_watching_tells_why_nothing_came_of_it(capsys):
+    decision = {"ended": {"outcome": "rejected", "why": "too much was wrong:\x1b 2 wrong; 1 right"}}
+    status = watched({"state": "failed", "progress": {"decision": decision}})
+
+    assert status == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "rejected: too much was wrong:? 2 wrong; 1 right"
 
 
 @pytest.mark.parametrize(("state", "status"), [("asleep", 0), ("skipped", 0), ("failed", 1), ("new", 1)])

@@ -122,7 +122,16 @@ async def test_a_step_that_ends_after_its_job_was_purged_elsewhere_writes_nothin
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_what_is_purged_is_gone_from_the_file_too(tmp_path):
+def found_in_files(state: str, word: bytes) -> list[str]:
+    """The files of jobs that have a word in them, the log included."""
+    path = database.jobs_path(state)
+    assert path is not None
+    return sorted(file.name for file in path.parent.glob(f"{path.name}*") if word in file.read_bytes())
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_what_is_purged_is_gone_from_the_files_too(tmp_path: Path, is_read: bool) -> None:
+    """At once; or where somebody reads the log just then, as soon as that is over."""
     state = str(tmp_path / "state.db")
     async with opened(state) as engine:
         held = Held()
@@ -131,13 +140,17 @@ async def test_what_is_purged_is_gone_from_the_file_too(tmp_path):
         await engine.start()
         await engine.submit("held", "j", {"secret": "a-word-found-nowhere-else"})
         await ended(engine, "j")
-        await engine.purge(["j"])
-    path = database.jobs_path(state)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = found_in_files(state, b"a-word-found-nowhere-else")
+        with closing(sqlite3.connect(database.jobs_path(state), isolation_level=None)) as reader:
+            if is_read:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM workflow_status").fetchone()
+            await engine.purge(["j"])
+        await engine.tend()
+        words = (b"a-word-found-nowhere-else", b"words of step one")
 
-    assert b"a-word-found-nowhere-else" not in path.read_bytes()
-    assert b"words of step one" not in path.read_bytes()
+        assert before != []
+        assert [found_in_files(state, word) for word in words] == [[], []]
 
 
 async def test_several_processes_may_open_an_empty_database_at_once(state):

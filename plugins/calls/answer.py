@@ -1,0 +1,206 @@
+"""The reply that a client gets of several calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from predawn.plugins import Chunk, Reply
+from predawn.plugins.calls.side import OPEN
+from predawn.proxy.exchange import closing
+from predawn.proxy.ledger import Ledger
+from predawn.proxy.upstreams.base import UpstreamError
+
+if TYPE_CHECKING:
+    from predawn.plugins import Exchange
+    from predawn.plugins.calls.side import SideCall
+
+
+def usage_of_calls(exchange: Exchange) -> dict[str, Any]:
+    """What `usage.predawn` says of an exchange now, calls that still run included."""
+    running = _running(exchange)
+    ledger = _ledger_now(exchange)
+    told: dict[str, Any] = {
+        "calls": len(exchange.ledger.calls) + sum(len(side.exchange.ledger.calls) for side in running),
+        "samples": _samples(exchange, running),
+        "discarded_tokens": ledger.discarded,
+        "discarded_prompt_tokens": ledger.discarded_prompt,
+        "verify_tokens": ledger.verify,
+        "verify_prompt_tokens": ledger.verify_prompt,
+    }
+    if ledger.estimated:
+        told["estimated"] = True
+    return told
+
+
+def _running(exchange: Exchange) -> list[SideCall]:
+    running: set[SideCall] = exchange.state.get(OPEN, set())
+    return list(running)
+
+
+def _samples(exchange: Exchange, running: list[SideCall]) -> int:
+    answers = [call for call in exchange.ledger.calls if call.purpose == "sample" and call.status < 400]
+    return len(answers) + sum(side.purpose == "sample" for side in running)
+
+
+def _ledger_now(exchange: Exchange) -> Ledger:
+    """The ledger as it would be if everything ended now."""
+    booked = exchange.ledger
+    now = Ledger(
+        booked.prompt,
+        booked.cached_prompt,
+        booked.output,
+        booked.reasoning,
+        booked.discarded,
+        booked.discarded_prompt,
+        booked.verify,
+        booked.verify_prompt,
+        estimated=booked.estimated,
+    )
+    for side in _running(exchange):
+        entry, inner = side.entry, side.exchange.ledger
+        entry.write(now)
+        now.discarded += inner.discarded
+        now.discarded_prompt += inner.discarded_prompt
+        now.verify += inner.verify
+        now.verify_prompt += inner.verify_prompt
+        now.estimated = now.estimated or entry.tokens.estimated
+    return now
+
+
+def standard_usage(exchange: Exchange) -> dict[str, Any]:
+    """The answer's own tokens in the members that clients of chat and completions read."""
+    ledger = _ledger_now(exchange)
+    prompt, output = ledger.prompt, ledger.output
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    if ledger.cached_prompt:
+        usage["prompt_tokens_details"] = {"cached_tokens": ledger.cached_prompt}
+    if ledger.reasoning:
+        usage["completion_tokens_details"] = {"reasoning_tokens": ledger.reasoning}
+    return usage
+
+
+def answer(
+    side: SideCall,
+    *,
+    chunks: AsyncIterator[Chunk] | None = None,
+    more: Callable[[], Mapping[str, Any]] = dict,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Answer with a call that has been begun, which is chosen by this: what came of it already, the rest as it comes.
+
+    `chunks` goes out in place of the call's own. The usage is that of the answer on the ledger, with `usage.predawn`
+    beside it, to which `more` adds when the answer ends. Until then the call must stay open, so leave closing it to the
+    reply and to the client's exchange rather than to a context, unless it has been heard to its end.
+    """
+    if not side.is_chosen:
+        side.choose()
+    exchange, reply = side.parent, side.reply
+    assert reply is not None, "a call is an answer once it has begun"
+    exchange.hides_usage = exchange.stream and not _asks_for_usage(exchange)
+    told = _Telling(exchange, more)
+    said = told.over(chunks if chunks is not None else _of(side), side)
+    return Reply.of_chunks(said, status=reply.status, headers={**reply.headers, **(headers or {})})
+
+
+def _asks_for_usage(exchange: Exchange) -> bool:
+    if exchange.route not in ("chat", "completions"):
+        return True  # it is a part of these dialects
+    if exchange.head is not None and not exchange.edited:  # a long prompt need not be decoded for it
+        options = exchange.head.stream_options
+        return options is not None and options.include_usage is True
+    given = exchange.request.get("stream_options")
+    return isinstance(given, dict) and given.get("include_usage") is True
+
+
+async def _of(side: SideCall) -> AsyncIterator[Chunk]:
+    """What came of a call, and what still comes; the call is closed with this."""
+    try:
+        async with closing(chunks := side.follow()):
+            async for chunk in chunks:
+                yield chunk
+    except UpstreamError:
+        if not side.heard.error:  # else an event has said so
+            raise
+    finally:
+        await side.close()
+
+
+class _Telling:
+    """Puts the usage into an answer that is about to end."""
+
+    def __init__(self, exchange: Exchange, more: Callable[[], Mapping[str, Any]]) -> None:
+        self._exchange = exchange
+        self._more = more
+        self._last: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+
+    async def over(self, chunks: AsyncIterator[Chunk], side: SideCall) -> AsyncIterator[Chunk]:
+        is_events = self._exchange.route in ("responses", "messages")
+        held: Chunk | None = None
+        async with closing(chunks):
+            async for chunk in chunks:
+                if held is not None:
+                    yield self._ending(held)
+                held = None
+                if is_events:
+                    yield self._event(chunk)
+                elif chunk.is_last:
+                    held = chunk  # until the call is over, and booked
+                elif not self._is_usage(chunk):
+                    yield chunk
+        if held is not None:
+            if held.data is None:
+                yield self._usage_chunk()
+            yield self._ending(held)
+        elif side.is_whole and not is_events:
+            yield self._usage_chunk()  # of an upstream that ends without a mark
+
+    def _is_usage(self, chunk: Chunk) -> bool:
+        """True for the chunk whose only content is the usage: ours comes in its place."""
+        data = chunk.data
+        if data is None:
+            return False
+        if data.get("choices"):
+            if not self._last:
+                self._last = {name: value for name, value in data.items() if name not in ("choices", "usage")}
+            return False
+        if not isinstance(data.get("usage"), dict):
+            return False
+        self._usage = data["usage"]
+        self._last = {name: value for name, value in data.items() if name != "usage"}
+        return True
+
+    def _usage_chunk(self) -> Chunk:
+        return Chunk.of({**self._last, "choices": [], "usage": self._told(self._usage)})
+
+    def _ending(self, chunk: Chunk) -> Chunk:
+        """The end mark, or a whole body with its usage."""
+        data = chunk.data
+        if data is None or "error" in data:
+            return chunk
+        usage = data.get("usage")
+        return chunk.with_data({**data, "usage": self._told(usage if isinstance(usage, dict) else {})})
+
+    def _event(self, chunk: Chunk) -> Chunk:
+        data = chunk.data
+        if data is None:
+            return chunk
+        if isinstance(usage := data.get("usage"), dict) and data.get("type") in ("message_delta", "message", None):
+            return chunk.with_data({**data, "usage": self._beside(usage)})
+        response = data.get("response")
+        if isinstance(response, dict) and isinstance(usage := response.get("usage"), dict):
+            return chunk.with_data({**data, "response": {**response, "usage": self._beside(usage)}})
+        return chunk
+
+    def _told(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        """The upstream's own usage where it is the answer's, else the answer's, and all that is beside it."""
+        exchange = self._exchange
+        if not exchange.ledger.is_answer_booked and not any(side.is_chosen for side in _running(exchange)):
+            return self._beside(usage)  # it was answered from here
+        standard = standard_usage(exchange)
+        is_same = all(usage.get(name) == standard[name] for name in ("prompt_tokens", "completion_tokens"))
+        return self._beside(usage if is_same else {**usage, **standard})
+
+    def _beside(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        return {**usage, "predawn": {**usage_of_calls(self._exchange), **self._more()}}

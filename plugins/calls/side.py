@@ -1,0 +1,425 @@
+"""One more call of an exchange: sent, heard, cancelled and booked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
+
+from predawn.plugins import Chunk, Exchange, Reply
+from predawn.plugins.calls.bodies import side_body
+from predawn.plugins.calls.booking import book, own_tokens, rebook, see_count, with_counted_prompt
+from predawn.plugins.calls.heard import Heard
+from predawn.plugins.calls.refused import Refused, body_of_refusal
+from predawn.plugins.calls.tokens import Entry, Tokens
+from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.sse import EventTooLargeError
+
+if TYPE_CHECKING:
+    from predawn.plugins import CallNext
+
+SidePurpose: TypeAlias = Literal["serve", "sample", "probe", "verify"]
+Stopped: TypeAlias = Literal["", "cancelled", "deadline"]
+T = TypeVar("T")
+TURNS = 100
+"""Rounds of the event loop that an interrupted task gets to let go of what it waits for."""
+OPEN = "calls.open"
+"""Key of `exchange.state`: the side calls that are not over."""
+GUESSED = "calls.guessed"
+"""Key of `exchange.state`: those that are over and whose prompt nobody counted."""
+
+
+class SideCall:
+    """One call to a model for an exchange, beside or in place of its own. Use it once, as a context.
+
+    Nothing is sent before somebody listens: by iterating, `whole()` or `begin()`, which raise `Refused` for an error
+    that the upstream answered, and `UpstreamError` or `RequestError` where no answer came or none to its end.
+    `cancel()` may be called by anybody at any time. Leaving the context, or the end of the client's exchange, closes
+    the upstream's connection.
+
+    `call` is `call_next`, or `App.send` to go around plugins. `changes` are members of the request to set, `without`
+    those to leave out; everything else goes out as the client wrote it. `purpose` is where its tokens are booked unless
+    `choose()` makes it the answer: "sample" and "probe" as discarded, "verify" as verify; "serve" is chosen from the
+    start. `keep` remembers its chunks, which `answer` needs. It is stopped after `timeout_s`, and at the exchange's
+    deadline.
+    """
+
+    __slots__ = (
+        "_call",
+        "_entry",
+        "_followers",
+        "_interrupted",
+        "_is_begun",
+        "_iterator",
+        "_keep",
+        "_kept_tokens",
+        "_last",
+        "_listener",
+        "_serving",
+        "_timeout_s",
+        "_timer",
+        "chunks",
+        "exchange",
+        "failure",
+        "heard",
+        "is_chosen",
+        "is_over",
+        "is_whole",
+        "parent",
+        "purpose",
+        "reply",
+        "stopped",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        call: CallNext,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+        purpose: SidePurpose = "sample",
+        stream: bool = True,
+        keep: bool = True,
+        timeout_s: float | None = None,
+    ) -> None:
+        body = side_body(exchange, changes, without, stream=stream)
+        child = exchange.child(body, purpose=purpose, stream=stream)
+        if changes is not None and isinstance(model := changes.get("model"), str):
+            child.model = child.alias = model
+        self.parent = exchange
+        self.exchange = child
+        """The child: its verdicts, decisions and ledger are this call's alone."""
+        self.purpose: SidePurpose = purpose
+        self.heard = Heard(exchange.route)
+        self.reply: Reply | None = None
+        """Status and headers, once they are there."""
+        self.stopped: Stopped = ""
+        """Why it was not heard to its end; empty while it runs and for one that ended by itself."""
+        self.failure: Exception | None = None
+        """What kept it from coming to its end, if it was not stopped."""
+        self.chunks: list[Chunk] = []
+        """What came so far, if `keep`."""
+        self.is_over = False
+        """True once it is closed and booked."""
+        self.is_whole = False
+        """True if it came to its own end."""
+        self.is_chosen = purpose == "serve"
+        self._call = call
+        self._keep = keep
+        self._kept_tokens: int | None = None
+        self._timeout_s = timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_begun = False
+        self._iterator: AsyncIterator[Chunk] | None = None
+        self._last: Chunk | None = None
+        self._listener: asyncio.Task[Any] | None = None
+        """The task that waits for this call."""
+        self._interrupted = False
+        self._followers: list[asyncio.Future[None]] = []
+        self._entry: Entry | None = None
+        self._serving: list[Any] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, exc: object, trace: object) -> None:
+        await self.close()
+
+    # -- listening
+
+    async def begin(self) -> Reply | None:
+        """Send it; the reply's status and headers, or `None` if it was stopped before they came."""
+        while self._is_begun and self.reply is None and not self.is_over:
+            await self._more()  # another task has sent it
+        if self._is_begun or self.is_over:
+            if self.reply is None and self.failure is not None:
+                raise self.failure
+            return self.reply
+        self._is_begun = True
+        self._open()
+        if self.stopped:  # the deadline has passed, or there is nobody to ask for
+            await self.close()
+            return None
+        try:
+            reply = await self._wait(self._call(self.exchange))
+            if reply is not None and not self.is_over and not self.stopped:
+                self.reply = reply
+                if not reply.ok:
+                    body = await self._wait(body_of_refusal(reply))
+                    raise Refused(reply, body or b"")
+                self._iterator = aiter(reply.chunks)
+                self._adopt()
+                self._tell()
+        except BaseException as exc:
+            await self._failed(exc)
+            raise
+        if self.reply is None:
+            await self.close()
+            if self._entry is not None:  # else somebody is about to close it, and what it may have got after all
+                await self.exchange.close()
+        return self.reply
+
+    def _open(self) -> None:
+        parent = self.parent
+        if parent.is_closed:
+            self.stopped = "cancelled"
+            return
+        parent.end_with(self.close)
+        parent.state.setdefault(OPEN, set()).add(self)
+        limits = [self._timeout_s] if self._timeout_s is not None else []
+        if parent.deadline is not None:
+            limits.append(parent.deadline - perf_counter())
+        if limits:
+            left = min(limits)
+            if left <= 0:
+                self.stopped = "deadline"
+            else:
+                self._timer = asyncio.get_running_loop().call_later(left, self._stop, "deadline")
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        iterator = self._iterator
+        if iterator is None:
+            await self.begin()
+            iterator = self._iterator
+        if self._listener is not None and not self.is_over:
+            return await self._overheard()
+        if iterator is None or self.is_over or self.stopped:
+            await self.close()
+            raise StopAsyncIteration
+        if self._last is not None:
+            self._last.forget()
+        try:
+            chunk = await self._wait(anext(iterator))
+        except StopAsyncIteration:
+            await self._ended()
+            raise
+        except EventTooLargeError as exc:
+            error = UpstreamError(self.exchange.upstream, "protocol", str(exc), sent_nothing=False)
+            await self._failed(error)
+            raise error from exc
+        except BaseException as exc:
+            await self._failed(exc)
+            raise
+        if chunk is None or self.is_over:
+            await self.close()
+            raise StopAsyncIteration
+        self.heard.saw(chunk)
+        self._last = chunk
+        if self._keep:
+            self.chunks.append(chunk)
+        if self._followers:
+            self._tell()
+        return chunk
+
+    async def _overheard(self) -> Chunk:
+        """The chunk that another task is waiting for."""
+        await self._more()
+        if self.failure is not None:
+            raise self.failure
+        if self.is_over or self._last is None:
+            raise StopAsyncIteration
+        return self._last
+
+    async def whole(self) -> Heard:
+        """Listen to the end, or until it is stopped."""
+        async for _ in self:
+            pass
+        return self.heard
+
+    async def follow(self) -> AsyncIterator[Chunk]:
+        """Its chunks from the first, the rest as they come, whoever listens. It ends and fails as it does.
+
+        Needs `keep`.
+        """
+        at = 0
+        while True:
+            if at < len(self.chunks):
+                at += 1
+                yield self.chunks[at - 1]
+            elif self.is_over:
+                break
+            elif self._listener is None:
+                async for _ in self:
+                    break
+            else:
+                await self._more()
+        if self.failure is not None:
+            raise self.failure
+
+    async def _more(self) -> None:
+        """Wait until something has come, or it is over."""
+        more: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._followers.append(more)
+        await more
+
+    def _tell(self) -> None:
+        for follower in self._followers:
+            if not follower.done():
+                follower.set_result(None)
+        self._followers.clear()
+
+    async def _wait(self, awaited: Awaitable[T]) -> T | None:
+        """Wait for the upstream; `None` if the call is stopped meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        assert self._listener is None, "only one task may listen to a call"
+        self._listener = task
+        before = task.cancelling()
+        is_ended = False
+        try:
+            result = await awaited
+            is_ended = True
+            return result
+        except asyncio.CancelledError:
+            if self._interrupted and task.uncancel() <= before:
+                self._interrupted = False
+                return None
+            self._interrupted = False
+            raise
+        finally:
+            self._listener = None
+            if is_ended and self._interrupted:  # it ended all the same
+                task.uncancel()
+
+    async def _ended(self) -> None:
+        heard = self.heard
+        self.is_whole = not heard.error and (heard.is_whole or heard.is_finished)
+        if not self.is_whole:
+            upstream = self.exchange.upstream
+            exc = UpstreamError(upstream, "truncated", "the stream ended without its end mark", sent_nothing=False)
+            if heard.error:
+                exc = UpstreamError(upstream, "protocol", heard.error, sent_nothing=False)
+            await self._failed(exc)
+            raise exc
+        await self.close()
+
+    async def _failed(self, exc: BaseException) -> None:
+        """Close it; the call that was lost on the way says so."""
+        if isinstance(exc, Exception) and not self.stopped:
+            self.failure = self.failure or exc
+        call = self.exchange.ledger.own_call
+        if isinstance(exc, UpstreamError) and not exc.sent_nothing and call is not None:
+            call.outcome = exc.reason
+        await self.close()
+
+    # -- stopping
+
+    def _stop(self, why: Stopped) -> None:
+        if self.is_over or self.stopped:
+            return
+        self.stopped = why
+        if self._listener is not None and self._listener is not asyncio.current_task():
+            self._interrupted = True
+            self._listener.cancel()
+
+    async def cancel(self) -> None:
+        """Close the upstream's connection now; who is listening finds the call ended."""
+        self._stop("cancelled")
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop it if it runs, close what it opened, book what it cost. Does nothing the second time."""
+        if self.is_over:
+            return
+        if not self.is_whole and self._is_begun:
+            self._stop("cancelled")
+        self.is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self._release()
+        finally:
+            try:
+                if not self.is_whole:
+                    for call in self.exchange.ledger.calls:
+                        if call.outcome == "pending":
+                            call.outcome = "cancelled"
+                await self.exchange.close()
+            finally:
+                self._book()
+                self._tell()
+
+    async def _release(self) -> None:
+        """Let go of the reply, once whoever waits for it has been interrupted."""
+        for _ in range(TURNS):  # bounded: that task may be waiting for this one
+            if self._listener is None or self._listener is asyncio.current_task():
+                break
+            await asyncio.sleep(0)
+        if self._iterator is not None and self._listener is None:
+            aclose = getattr(self._iterator, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+    # -- what it cost
+
+    @property
+    def tokens(self) -> Tokens:
+        """What it has cost so far."""
+        return own_tokens(self.exchange, self.heard)
+
+    @property
+    def entry(self) -> Entry:
+        """What it has cost so far, and what for."""
+        return self._entry or self._entry_now()
+
+    def _entry_now(self) -> Entry:
+        if self.is_chosen:
+            return Entry(self.tokens, "serve", self._kept_tokens, not self.parent.ledger.is_answer_booked)
+        return Entry(self.tokens, "verify" if self.purpose == "verify" else "discarded")
+
+    def _book(self) -> None:
+        parent = self.parent
+        parent.state.get(OPEN, set()).discard(self)
+        self._entry = self._entry_now()
+        self._serving = book(self.exchange, self._entry)
+        if self.is_chosen:
+            self._inherit()
+        guessed: list[SideCall] = parent.state.setdefault(GUESSED, [])
+        if see_count(self.exchange, self.heard):
+            for side in guessed:
+                side.recount()
+            guessed.clear()
+        elif self.heard.usage is None and self._entry.tokens.prompt and not self.exchange.ledger.is_answer_booked:
+            guessed.append(self)
+
+    def recount(self) -> None:
+        """A sibling's prompt has been counted: this one's, which was guessed by its size, is now known better."""
+        if self._entry is not None:
+            self._entry = with_counted_prompt(self.exchange, self._entry, self._serving)
+
+    def choose(self, *, output_tokens: int | None = None) -> None:
+        """Make it the answer, or a part of it: its tokens are the answer's, the first `output_tokens` of them if given.
+
+        The first call chosen brings the answer's prompt; the prompts of others are booked as discarded. May be called
+        while it runs and after it has ended. Its verdicts and decisions become those of the client's exchange.
+        """
+        was_chosen, self.is_chosen = self.is_chosen, True
+        self._kept_tokens = output_tokens
+        self._adopt()
+        if self._entry is not None:
+            former, brought = self._entry, was_chosen and self._entry.brings_prompt
+            self._entry = Entry(
+                former.tokens, "serve", output_tokens, brought or not self.parent.ledger.is_answer_booked
+            )
+            rebook(self.parent.ledger, self._serving, former, self._entry)
+            if not was_chosen:
+                self._inherit()
+
+    def _adopt(self) -> None:
+        """The client is told which upstream answered."""
+        if self.is_chosen and self.exchange.upstream:
+            self.parent.upstream = self.exchange.upstream
+            self.parent.upstream_model = self.exchange.upstream_model
+
+    def _inherit(self) -> None:
+        self.parent.verdicts += self.exchange.verdicts
+        self.parent.decisions += self.exchange.decisions
+
+    def __repr__(self) -> str:
+        state = "over" if self.is_over else "begun" if self._is_begun else "new"
+        return f"<SideCall {self.purpose} {state} {self.stopped} {self.heard!r}>"

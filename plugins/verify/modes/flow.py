@@ -1,0 +1,307 @@
+"""The machine of verification, without any waiting: chunks and verdicts go in, what is to be done about them comes out.
+
+One `Flow` for an answer, one `_Choice` in it for each of its choices: what was said, what was sent, which checks are
+open, and a rule for what a violation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from predawn.plugins.verify.cutting import LONGEST_STEP
+from predawn.plugins.verify.mending import Mending, mend
+from predawn.plugins.verify.modes.holding import Held, Holding, Span
+from predawn.plugins.verify.reading import (
+    REASONING,
+    Key,
+    Part,
+    Piece,
+    chunk_of,
+    finish_of,
+    head_of,
+    one_by_one,
+)
+from predawn.plugins.verify.trace import Check, Trace, is_behind
+
+if TYPE_CHECKING:
+    from predawn.plugins import Chunk
+    from predawn.plugins.verify.modes.rules import Deed, Rule
+    from predawn.proxy.exchange import RouteName
+    from predawn.proxy.extensions import RegisteredVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Give a chunk to the client."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have a step looked at."""
+
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A check is of no use any more: its text is gone."""
+
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A violation, and what is done about it."""
+
+    check: Check
+    deed: Deed
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """End the call that makes this choice, and have another one go on as `mending` says."""
+
+    choice: int
+    mending: Mending
+    kept_tokens: int
+    """Output tokens of the ended call that stay in the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing more is wanted of this choice."""
+
+    choice: int
+    kept_tokens: int
+    """Output tokens of its call that the client gets."""
+
+
+Action: TypeAlias = Send | Ask | Drop | Noted | Continue | End
+
+
+class _Choice:
+    """One choice on its way."""
+
+    __slots__ = ("checks", "holding", "index", "is_finished", "is_over", "marks", "members", "rule", "trace")
+
+    def __init__(self, index: int, trace: Trace, rule: Rule, is_free: Callable[[Key], bool]) -> None:
+        self.index = index
+        self.trace = trace
+        self.rule = rule
+        self.holding = Holding(trace, is_free)
+        self.checks: set[Check] = set()
+        self.members: dict[str, str] = {}
+        """What its upstream calls each text."""
+        self.marks: list[tuple[Key, int]] = []
+        """Where each chunk of the running call ended; a chunk is a token."""
+        self.is_finished = False
+        """True once the upstream has said that it ends."""
+        self.is_over = False
+        """True once nothing more will be sent."""
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether the client has seen any text of it."""
+        return any(end > 0 or key.where == "tool_call" for key, end in self.holding.sent.items())
+
+    @property
+    def called(self) -> bool:
+        return any(key.where == "tool_call" for key in self.holding.sent)
+
+
+class Flow:
+    """Feed it `said`, `settled` and `ended`, and do what it returns, in that order."""
+
+    def __init__(
+        self,
+        verifiers: Sequence[RegisteredVerifier],
+        route: RouteName,
+        rule: Callable[[], Rule],
+        *,
+        longest_step: int = LONGEST_STEP,
+        holds_thoughts: bool = True,
+        is_sent_early: bool = True,
+        mends: Callable[[Check, Trace, int], Mending] = mend,
+    ) -> None:
+        self._verifiers = tuple(verifiers)
+        self._route: RouteName = route
+        self._rule = rule
+        self._longest = longest_step
+        self._mends = mends
+        self._is_sent_early = is_sent_early
+        """False where the client gets all at the end anyway, so that nothing of it has been sent before."""
+        self._is_free: Callable[[Key], bool] = (lambda _: False) if holds_thoughts else (lambda key: key == REASONING)
+        self._choices: dict[int, _Choice] = {}
+        self._by_check: dict[Check, _Choice] = {}
+        self.head: dict[str, Any] = {}
+        """What stands around the choices of the answer's first chunk: its id, model and time."""
+
+    # -- what comes
+
+    def said(self, part: Part) -> list[Action]:
+        """A chunk of one choice came from the call that makes it."""
+        choice = self._choice(part.choice)
+        if choice.is_over or choice.is_finished:
+            return []
+        if len(part.pieces) + (part.finish is not None) > 1:
+            return [action for one in one_by_one(part) for action in self._said(choice, one)]
+        return self._said(choice, part)
+
+    def _said(self, choice: _Choice, part: Part) -> list[Action]:
+        """One piece of a text, or the end."""
+        if not self.head:
+            self.head = head_of(part.chunk)
+        spans: list[Span] = []
+        checks: list[Check] = []
+        for piece in part.pieces:
+            start = choice.trace.length(piece.key)
+            checks += choice.trace.feed(piece)
+            end = start + len(piece.text)
+            spans.append(Span(piece.key, start, end))
+            choice.marks.append((piece.key, end))
+            choice.members[piece.key.where] = piece.member
+        if part.finish is not None:
+            choice.is_finished = True
+            checks += choice.trace.close()
+        actions = self._ask(choice, checks)
+        if not choice.rule.holds:
+            for span in spans:
+                choice.holding.sent[span.key] = span.end
+            if part.finish is not None and choice.checks:
+                choice.holding.add(Held(part, ()))  # how it ends depends on what is still being looked at
+                return actions
+            actions.append(Send(part.chunk))
+            choice.is_over = choice.is_finished and not choice.checks
+            return actions
+        choice.holding.add(Held(part, tuple(spans)))
+        if len(choice.holding) > 1 and not choice.is_finished:
+            return actions  # what it stands behind waits for a verdict
+        return actions + self._release(choice)
+
+    def settled(self, check: Check) -> list[Action]:
+        """A verdict has come."""
+        choice = self._by_check.pop(check, None)
+        if choice is None or check.is_stale or check.verdict is None:
+            return []
+        choice.checks.discard(check)
+        if choice.is_over:
+            return []
+        if check.verdict.outcome != "violation":
+            check.group.settled(check.cut.index)
+            return self._release(choice)
+        deed = choice.rule.violated(is_sent=choice.has_sent)
+        actions: list[Action] = [Noted(check, deed)]
+        if deed == "flag":
+            check.group.settled(check.cut.index)
+            return actions + self._release(choice)
+        if deed == "stop":
+            return actions + self._stop(choice, check)
+        return actions + (self._rewrite(choice, check) if deed == "rewrite" else self._retry(choice, check))
+
+    def ended(self, index: int) -> list[Action]:
+        """The call that makes a choice is over; where it did not say so itself, its last steps are cut now."""
+        choice = self._choices.get(index)
+        if choice is None or choice.is_finished or choice.is_over:
+            return []
+        choice.is_finished = True
+        actions = self._ask(choice, choice.trace.close())
+        return actions + self._release(choice)
+
+    # -- what is known
+
+    @property
+    def choices(self) -> list[int]:
+        return list(self._choices)
+
+    @property
+    def is_over(self) -> bool:
+        """True once everything that came was sent or given up, and no verdict is missing."""
+        return all(choice.is_over for choice in self._choices.values())
+
+    def is_open(self, index: int) -> bool:
+        """Whether a call that makes this choice should go on."""
+        choice = self._choices.get(index)
+        return choice is None or not (choice.is_over or choice.is_finished)
+
+    def trace_of(self, index: int) -> Trace | None:
+        """What was said in a choice."""
+        choice = self._choices.get(index)
+        return choice.trace if choice is not None else None
+
+    # -- what is done
+
+    def _choice(self, index: int) -> _Choice:
+        choice = self._choices.get(index)
+        if choice is None:
+            trace = Trace(self._verifiers, index, longest_step=self._longest)
+            choice = self._choices[index] = _Choice(index, trace, self._rule(), self._is_free)
+        return choice
+
+    def _ask(self, choice: _Choice, checks: list[Check]) -> list[Action]:
+        for check in checks:
+            choice.checks.add(check)
+            self._by_check[check] = choice
+        return [Ask(check) for check in checks]
+
+    def _release(self, choice: _Choice) -> list[Action]:
+        sent: list[Action] = []
+        if not choice.rule.holds and choice.checks:
+            return sent
+        if self._is_sent_early or (choice.is_finished and choice.trace.is_verified):
+            sent = [Send(chunk) for chunk in choice.holding.release()]
+        if choice.is_finished and not choice.checks and not len(choice.holding):
+            choice.is_over = True
+        return sent
+
+    def _drop(self, choice: _Choice, is_gone: Callable[[Check], bool]) -> list[Action]:
+        gone = [check for check in choice.checks if is_gone(check)]
+        for check in gone:
+            choice.checks.discard(check)
+            self._by_check.pop(check, None)
+        return [Drop(check) for check in gone]
+
+    def _stop(self, choice: _Choice, check: Check) -> list[Action]:
+        """Say why it ends here. Nobody is told what was wrong: that may be what must not be said."""
+        actions = self._drop(choice, lambda _: True)
+        choice.is_over = True
+        last = [] if self._is_sent_early else [Send(chunk) for chunk in choice.holding.release()]
+        choice.holding.clear()
+        why = {"stopped_by": check.verifier.name, "where": check.key.where, "step": check.cut.index}
+        finish = finish_of(self.head, choice.index, "content_filter", self._route, predawn=why)
+        sent = choice.holding.sent
+        kept = sum(end <= sent.get(where, 0) for where, end in choice.marks)
+        return [*actions, End(choice.index, kept), *last, Send(finish)]
+
+    def _rewrite(self, choice: _Choice, check: Check) -> list[Action]:
+        mending = self._mends(check, choice.trace, choice.holding.sent.get(check.key, 0))
+        key, at = mending.key, mending.at
+        if key.where == "tool_call" and choice.called:  # a call that the client has cannot be taken back
+            return self._stop(choice, check)
+        actions = self._drop(choice, lambda one: is_behind(one.key, key) or (one.key == key and one.cut.end > at))
+        stays = at if key.where != "tool_call" else -1
+        kept = sum(not is_behind(where, key) and (where != key or end <= stays) for where, end in choice.marks)
+        choice.marks.clear()
+        choice.is_finished = False
+        choice.trace.cut(key, at)
+        choice.holding.cut(key, at)
+        check.group.settled(check.cut.index)  # where the step itself stays
+        if mending.insert:
+            member = choice.members.get(key.where, key.where)
+            chunk = chunk_of(self.head, choice.index, member, mending.insert)
+            actions += self.said(Part(choice.index, (Piece(key, mending.insert, None, member),), None, chunk, True))
+            choice.marks.clear()
+        actions.append(Continue(choice.index, mending, kept))
+        return actions + self._release(choice)
+
+    def _retry(self, choice: _Choice, check: Check) -> list[Action]:
+        """Begin again, and tell the model what was wrong."""
+        actions = self._drop(choice, lambda _: True)
+        trace = Trace(self._verifiers, choice.index, longest_step=self._longest)
+        again = self._choices[choice.index] = _Choice(choice.index, trace, choice.rule, self._is_free)
+        again.members = choice.members
+        mending = Mending(check.key, 0, note=check.verdict.feedback if check.verdict else "", is_retry=True)
+        return [*actions, Continue(choice.index, mending, 0)]

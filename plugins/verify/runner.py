@@ -1,0 +1,268 @@
+"""Runs checks beside the generation: bounded, timed, isolated, one begun at a time so that chunks go first.
+
+A check begins in a turn of the event loop of its own: between two of them everything else that is ready gets its turn.
+So many run side by side for an answer, and for all answers; the others wait, answer by answer in turn. Once too many
+wait, the oldest is passed over: its step is `unsure`. A verifier that does not end when its time is over loses its
+place all the same: whoever waits for its word gets another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from predawn.proxy.exchange import Verdict
+
+if TYPE_CHECKING:
+    from predawn.plugins.verify.trace import Check
+    from predawn.proxy.exchange import Exchange
+    from predawn.proxy.tasks import Tasks
+
+log = logging.getLogger("predawn.verify")
+LONGEST_FEEDBACK = 2000
+LONGEST_CORRECTION = 1 << 16
+OUTCOMES = frozenset({"pass", "violation", "unsure"})
+Fork: TypeAlias = "Callable[[Check], Awaitable[str | None]]"
+
+
+class CheckMeters(Protocol):
+    """Where checks are counted."""
+
+    def checked(self, check: Check) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """How much is verified at a time."""
+
+    per_answer: int = 8
+    at_once: int = 256
+    waiting: int = 1024
+
+
+class Checks:
+    """The checks of one answer. `settled` is called with each check that is over; it must not wait."""
+
+    __slots__ = ("exchange", "fork", "is_in_turn", "limit", "runner", "settled", "tasks", "waiting")
+
+    def __init__(
+        self, runner: Runner, exchange: Exchange, settled: Callable[[Check], None], fork: Fork | None = None
+    ) -> None:
+        self.runner = runner
+        self.exchange = exchange
+        self.settled = settled
+        self.fork = fork
+        self.limit = runner.limits.per_answer
+        self.waiting: deque[Check] = deque()
+        self.tasks: dict[Check, asyncio.Task[None]] = {}
+        """Those that run, of which each has a place."""
+        self.is_in_turn = False
+
+    def add(self, check: Check) -> None:
+        """Have a step looked at. Never waits."""
+        check.asked_s = perf_counter()
+        self.runner.add(self, check)
+
+    def drop(self, check: Check) -> None:
+        """Nobody wants to know any more."""
+        if check.is_stale:
+            return
+        if _waits(check) and check.asked_s:
+            self.runner.waits_no_more()
+        check.is_stale = True
+        task = self.tasks.get(check)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Drop all there are."""
+        for check in (*self.waiting, *self.tasks):
+            self.drop(check)
+        self.waiting.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.tasks and all(check.is_stale for check in self.waiting)
+
+
+class Runner:
+    """The checks of all answers of this process."""
+
+    def __init__(self, tasks: Tasks, limits: RunnerLimits, meters: CheckMeters) -> None:
+        self.limits = limits
+        self.shed = 0
+        """Checks that were passed over."""
+        self.failed = 0
+        self._tasks = tasks
+        self._meters = meters
+        self._running = 0
+        self._in_turn: deque[Checks] = deque()
+        """Answers of which a check may begin, each once."""
+        self._order: deque[tuple[Checks, Check]] = deque()
+        """What waits, oldest first, and some that do not wait any more."""
+        self._waiting = 0
+        self._is_called = False
+
+    def add(self, checks: Checks, check: Check) -> None:
+        checks.waiting.append(check)
+        self._order.append((checks, check))
+        self._waiting += 1
+        self._give_turn(checks)
+        if len(self._order) > 2 * self._waiting + 64:  # what has begun since lies behind one that waits long
+            self._order = deque(one for one in self._order if _waits(one[1]))
+        if self._waiting > self.limits.waiting:
+            self._pass_over()
+        self._call()
+
+    def _pass_over(self) -> None:
+        """The oldest that waits stays unverified."""
+        while self._order:
+            checks, check = self._order.popleft()
+            if _waits(check):
+                check.began_s = check.ended_s = perf_counter()
+                self.shed += 1
+                self._waiting -= 1
+                checks.waiting.remove(check)  # near the front: none of its answer has waited longer
+                self._end(checks, check, _unsure(check, "shed", "too much was waiting to be verified"))
+                return
+
+    def waits_no_more(self) -> None:
+        """One that waits is of no use any more."""
+        self._waiting -= 1
+
+    def _give_turn(self, checks: Checks) -> None:
+        if checks.waiting and not checks.is_in_turn and len(checks.tasks) < checks.limit:
+            checks.is_in_turn = True
+            self._in_turn.append(checks)
+
+    def _call(self) -> None:
+        if not self._is_called and self._in_turn and self._running < self.limits.at_once:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._begin_one)
+
+    def _begin_one(self) -> None:
+        self._is_called = False
+        while self._in_turn and self._running < self.limits.at_once:
+            checks = self._in_turn.popleft()
+            checks.is_in_turn = False
+            check = self._next(checks) if len(checks.tasks) < checks.limit else None
+            if check is None:
+                continue
+            check.began_s = perf_counter()
+            self._running += 1
+            task = checks.tasks[check] = self._tasks.spawn(self._run(checks, check), f"verify-{check.verifier.name}")
+            timer = asyncio.get_running_loop().call_later(check.verifier.timeout_s, self._expire, checks, check)
+            task.add_done_callback(partial(self._ended, checks, check, timer))
+            self._give_turn(checks)
+            break
+        self._call()
+
+    def _next(self, checks: Checks) -> Check | None:
+        while checks.waiting:
+            check = checks.waiting.popleft()
+            if not check.is_stale:
+                self._waiting -= 1
+                return check
+        return None
+
+    def _expire(self, checks: Checks, check: Check) -> None:
+        """Its time is over: its place is free for another one, whether the verifier ends by that or not."""
+        task = checks.tasks.get(check)
+        if task is None:
+            return
+        self._free(checks, check)
+        if check.verdict is None and not check.is_stale:
+            check.ended_s = perf_counter()
+            self._end(checks, check, _unsure(check, "timeout", f"it took longer than {check.verifier.timeout_s:g} s"))
+        task.cancel()
+
+    def _ended(self, checks: Checks, check: Check, timer: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
+        del task
+        timer.cancel()
+        self._free(checks, check)
+        if check.verdict is None and not check.is_stale:  # cancelled from outside: the server stops
+            check.is_stale = True
+
+    def _free(self, checks: Checks, check: Check) -> None:
+        """Another check may begin in its place."""
+        if checks.tasks.pop(check, None) is not None:
+            self._running -= 1
+            self._give_turn(checks)
+            self._call()
+
+    async def _run(self, checks: Checks, check: Check) -> None:
+        attempt = _Attempt()
+        verdict: Verdict | None = None
+        with attempt:
+            step = check.step
+            if check.verifier.fork is not None and checks.fork is not None:
+                step = replace(step, forked=await checks.fork(check))
+            verdict = _as_told(await check.verifier.verify(step, checks.exchange), check.verifier.name)
+        if check.is_stale or check.verdict is not None:
+            return
+        check.ended_s = perf_counter()
+        if verdict is None:
+            assert attempt.error is not None
+            verdict = self._failed(check, attempt.error)
+        self._end(checks, check, verdict)
+
+    def _failed(self, check: Check, error: Exception) -> Verdict:
+        self.failed += 1
+        if not self.failed & (self.failed - 1):  # at powers of two: a flood must not flood the log
+            log.error("verifier %s failed, the %dth failure", check.verifier.name, self.failed, exc_info=error)
+        return _unsure(check, "error", f"it failed: {type(error).__name__}")
+
+    def _end(self, checks: Checks, check: Check, verdict: Verdict) -> None:
+        check.verdict = verdict
+        self._meters.checked(check)
+        checks.settled(check)
+
+
+class _Attempt:
+    """Keeps what a verifier raises to itself; what ends the task or the process goes on."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
+        if isinstance(exc, Exception):
+            self.error = exc
+            return True
+        return False
+
+
+def _waits(check: Check) -> bool:
+    return not check.began_s and not check.is_stale
+
+
+def _as_told(verdict: object, verifier: str) -> Verdict:
+    """A verifier's word as others may rely on it. Raises `TypeError` for what is none."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"it returned {type(verdict).__name__} in place of a Verdict")
+    where, feedback, right = verdict.where, verdict.feedback, verdict.corrected
+    if verdict.outcome not in OUTCOMES:
+        raise TypeError(f"{verdict.outcome!r:.40} is no outcome")
+    if (
+        not all(isinstance(told, str) for told in (where, feedback, right or ""))
+        or len(right or "") > LONGEST_CORRECTION
+    ):
+        raise TypeError("it said what is no text, or far too long a one")
+    return Verdict(verdict.outcome, where[:LONGEST_FEEDBACK], feedback[:LONGEST_FEEDBACK], right, verifier)
+
+
+def _unsure(check: Check, why: str, feedback: str) -> Verdict:
+    """A step nobody had a word on: as good as a pass, or a violation where its verifier fails closed."""
+    check.why = why
+    outcome: Literal["violation", "unsure"] = "violation" if check.verifier.fails == "closed" else "unsure"
+    message = f"This could not be verified by {check.verifier.name}: {feedback}."
+    return Verdict(outcome, feedback=message, verifier=check.verifier.name)

@@ -1,0 +1,359 @@
+"""`gate`, `intervene` and `optimistic` around an answer: calls bring chunks, checks bring verdicts.
+
+Each call to the upstream is heard by a task of its own, so that generation goes on whatever is being looked at. Chunks
+and verdicts are acted upon where they come; the client's side is woken only where there is something to send, or a call
+to be ended or begun. What becomes of both is said by the flow; here it is only done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from predawn.plugins import Chunk, Reply, RequestError
+from predawn.plugins.calls import Refused, SideCall, answer
+from predawn.plugins.verify.continuing import continued, room_left
+from predawn.plugins.verify.mending import mend
+from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, Flow, Noted, Send
+from predawn.plugins.verify.modes.rules import Rule
+from predawn.plugins.verify.reading import Part, as_stream, finish_of, head_of, parts_of
+from predawn.plugins.verify.result import HEADER
+from predawn.plugins.verify.watching import Watching, sliced
+from predawn.proxy.dispatch import HookError
+from predawn.proxy.exchange import closing
+from predawn.proxy.upstreams.base import UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from predawn.plugins import CallNext, Exchange
+    from predawn.plugins.verify.continuing import Way
+    from predawn.plugins.verify.mending import Mending
+    from predawn.plugins.verify.modes.flow import Action
+    from predawn.plugins.verify.trace import Check
+    from predawn.plugins.verify.watching import Plan, Tools
+
+DONE = b"data: [DONE]\n\n"
+MOST_UNSENT = 1024
+"""Chunks that may wait for a client; beyond it the upstream has to."""
+NO_PREFILL = frozenset({400, 404, 405, 415, 422, 501})
+"""What upstreams say to a begun message that they do not continue."""
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """A call that makes one choice of the answer, or all of them."""
+
+    side: SideCall
+    choice: int | None = None
+    way: Way | None = None
+    mending: Mending | None = None
+    task: asyncio.Task[None] | None = None
+    is_over: bool = False
+    kept: dict[int, int] = field(default_factory=dict[int, int])
+    """Output tokens that stay in the answer, of choices that others make now."""
+
+
+class Streaming:
+    """One answer, made by one call or by several."""
+
+    def __init__(self, tools: Tools, plan: Plan, exchange: Exchange, call: CallNext) -> None:
+        # a client that does not stream gets nothing early: what was wrong need not be in it
+        mode = "gate" if plan.mode == "optimistic" and not exchange.stream else plan.mode
+        self._flow = Flow(
+            plan.verifiers,
+            exchange.route,
+            partial(Rule, mode, plan.rules),
+            longest_step=plan.longest_step,
+            holds_thoughts=plan.holds_thoughts,
+            is_sent_early=exchange.stream,
+            mends=partial(mend, remark=plan.remark, replaces=plan.replaces),
+        )
+        self._watching = Watching(tools, plan, exchange, call, self._settled, self._flow.trace_of)
+        self._exchange = exchange
+        self._call = call
+        self._sources: list[_Source] = []
+        self._makers: dict[int, _Source | None] = {}
+        """Which call makes a choice, where it is not the first one; `None` until there is one."""
+        self._kept_tokens: dict[int, int] = {}
+        self._out: deque[Chunk] = deque()
+        self._to_cancel: list[_Source] = []
+        self._to_go_on: dict[int, Mending] = {}
+        self._error: BaseException | None = None
+        self._is_broken = False
+        """True once the client was told of an error by an event of the upstream's."""
+        self._wake: asyncio.Future[None] | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    async def reply(self) -> Reply:
+        """Ask, and answer with what is verified. A refusal is the upstream's own."""
+        side = SideCall(self._exchange, self._call, purpose="serve", keep=False)
+        try:
+            reply = await side.begin()
+        except Refused as refused:
+            return refused.reply()
+        if reply is None:
+            raise RequestError(504, "The deadline passed before an answer came.", type="server_error")
+        chunks, result = self._chunks(_Source(side)), self._watching.result
+        if self._exchange.stream:
+            return answer(side, chunks=chunks, more=result.as_usage, headers={HEADER: result.mode})
+        async with closing(chunks):
+            whole = [chunk async for chunk in chunks]
+        return answer(side, chunks=_again(whole), more=result.as_usage, headers={HEADER: result.word})
+
+    # -- chunks out
+
+    async def _chunks(self, first: _Source) -> AsyncIterator[Chunk]:
+        try:
+            self._listen(first)
+            while True:
+                while self._out:
+                    yield self._out.popleft()
+                self._has_room.set()
+                if self._error is not None:
+                    raise self._error
+                if self._is_broken:
+                    return
+                if self._to_cancel:
+                    await self._to_cancel.pop().side.cancel()
+                elif self._to_go_on:
+                    await self._go_on(next(iter(self._to_go_on)))
+                elif self._flow.is_over and all(source.is_over for source in self._sources):
+                    break
+                else:
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+                    self._wake = None
+            self._watching.close()
+            yield Chunk(DONE, is_last=True)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._watching.close()
+        for source in self._sources:
+            if source.task is not None:
+                source.task.cancel()
+            await source.side.close()
+
+    def _woken(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- what comes in
+
+    def _listen(self, source: _Source) -> None:
+        self._sources.append(source)
+        source.task = self._watching.tools.tasks.spawn(self._hear(source), "verify-hear")
+        source.task.add_done_callback(partial(self._heard_out, source))
+
+    async def _hear(self, source: _Source) -> None:
+        error: Exception | None = None
+        try:
+            async with source.side as side:
+                async for chunk in side:
+                    await self._heard(source, chunk)
+                    if len(self._out) >= MOST_UNSENT:
+                        self._has_room.clear()
+                        await self._has_room.wait()
+        except (UpstreamError, Refused, RequestError, HookError, ValueError) as exc:
+            error = exc
+        if source.side.stopped == "deadline" and not source.is_over:
+            error = RequestError(504, "The deadline passed before the answer was whole.", type="server_error")
+        self._ended(source, error)
+        self._woken()
+
+    def _heard_out(self, source: _Source, task: asyncio.Task[None]) -> None:
+        """Whatever a call ends by, nobody waits for it any more."""
+        error = task.exception() if not task.cancelled() else None
+        if error is not None or not source.is_over:
+            upstream = self._exchange.upstream
+            self._error = (
+                self._error or error or UpstreamError(upstream, "truncated", "it was let go", sent_nothing=False)
+            )
+            self._woken()
+
+    def _settled(self, check: Check) -> None:
+        if check.is_stale:
+            return
+        self._watching.heard(check)
+        self._do(self._flow.settled(check))
+        if self._flow.is_over:
+            self._woken()
+
+    async def _heard(self, source: _Source, chunk: Chunk) -> None:
+        route = self._exchange.route
+        for one in as_stream(chunk, route):
+            parts = parts_of(one, route)
+            if not parts and not one.is_last and not source.is_over:
+                self._beside(source, one)
+            for part in parts:
+                for number, piece in enumerate(sliced(part)):
+                    if number:
+                        await asyncio.sleep(0)
+                    if not source.is_over and (mine := self._own(source, piece)) is not None:
+                        self._do(self._flow.said(mine))
+
+    def _own(self, source: _Source, part: Part) -> Part | None:
+        """The part as the client is to see it; `None` if another call makes its choice by now."""
+        index = part.choice if source.choice is None else source.choice
+        if self._maker(index) is not source:
+            return None
+        if source.choice is None:
+            return part
+        if not part.pieces and part.finish is None:
+            return None  # who speaks was said at the beginning
+        data = part.chunk.data or {}
+        head = {**head_of(part.chunk), **self._flow.head}
+        choice = {**data["choices"][0], "index": index}
+        if isinstance(delta := choice.get("delta"), dict):
+            choice["delta"] = {name: value for name, value in delta.items() if name != "role"}
+        return part._replace(choice=index, chunk=part.chunk.with_data({**head, "choices": [choice]}))
+
+    def _maker(self, index: int) -> _Source | None:
+        return self._makers.get(index, self._sources[0])
+
+    def _beside(self, source: _Source, chunk: Chunk) -> None:
+        """A chunk without choices: a comment, an error, filters' results, the usage."""
+        data = chunk.data
+        is_first = source is self._sources[0]
+        if (data is not None and "error" in data) or (is_first and (data is None or len(self._sources) == 1)):
+            self._out.append(chunk)
+            self._woken()
+
+    def _ended(self, source: _Source, error: Exception | None) -> None:
+        was_over, source.is_over = source.is_over, True
+        if not was_over:
+            self._watching.generated_at = perf_counter()
+            self._keep(source)
+        if error is None or was_over:
+            for index in [source.choice] if source.choice is not None else self._flow.choices:
+                if self._maker(index) is source:
+                    self._do(self._flow.ended(index))
+        elif self._exchange.stream and source.side.heard.error:
+            self._is_broken = True
+        elif source.mending is None or not self._is_asked_otherwise(source, source.mending, error):
+            self._error = self._error or _as_known(error, self._exchange)
+
+    # -- what is done
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        watching = self._watching
+        for action in actions:
+            if isinstance(action, Send):
+                self._out.append(action.chunk)
+            elif isinstance(action, Ask):
+                watching.checks.add(action.check)
+            elif isinstance(action, Drop):
+                watching.checks.drop(action.check)
+            elif isinstance(action, Noted):
+                watching.note(action.check, action.deed)
+            else:
+                self._leave(action.choice, action.kept_tokens)
+                if isinstance(action, Continue):
+                    self._makers[action.choice] = None
+                    self._to_go_on[action.choice] = action.mending
+        if self._out or self._to_cancel or self._to_go_on:
+            self._woken()
+
+    def _leave(self, index: int, kept: int) -> None:
+        """The call that made a choice is not needed for it any more."""
+        self._to_go_on.pop(index, None)
+        source = self._maker(index)
+        if source is None:
+            return
+        source.kept[index] = kept
+        self._kept_tokens[index] = self._kept_tokens.get(index, 0) + kept
+        others = self._flow.choices if source.choice is None else []
+        is_wanted = any(one != index and self._maker(one) is source and self._flow.is_open(one) for one in others)
+        if source.is_over:
+            self._keep(source)
+        elif not is_wanted and not self._may_begin_more(source):
+            source.is_over = True
+            self._watching.generated_at = perf_counter()
+            self._keep(source)
+            self._to_cancel.append(source)
+
+    def _may_begin_more(self, source: _Source) -> bool:
+        """Whether choices of the call have not even begun."""
+        asked = self._exchange.request.get("n")
+        expected = asked if isinstance(asked, int) and self._exchange.route in ("chat", "completions") else 1
+        return source.choice is None and len(self._flow.choices) < expected
+
+    def _keep(self, source: _Source) -> None:
+        """Say how much of a call is in the answer, where it is not all."""
+        if source.kept:
+            tokens = {index: choice.tokens for index, choice in source.side.heard.choices.items()}
+            for index, kept in source.kept.items():
+                tokens[index if source.choice is None else 0] = kept
+            source.side.choose(output_tokens=sum(tokens.values()))
+
+    async def _go_on(self, index: int) -> None:
+        """Have another call go on with a choice. Where limits or the upstream do not allow it, the choice ends here."""
+        is_allowed = True
+        try:
+            await self._exchange.reserve(calls=1)
+        except RequestError:
+            is_allowed = False
+        mending = self._to_go_on.pop(index, None)
+        if mending is None:
+            return  # it was stopped meanwhile
+        watching, plan, exchange = self._watching, self._watching.plan, self._exchange
+        kept = self._kept_tokens.get(index, 0) if not mending.is_retry else 0
+        if room_left(exchange, kept) == 0:
+            self._give_up(index, "length")
+            return
+        if not plan.tells_why and (mending.is_retry or mending.key.where != "tool_call"):
+            mending = replace(mending, note="")
+        attempt = watching.result.corrections + watching.result.retries
+        changed = continued(exchange, mending, watching.tools.ways, kept_tokens=kept, attempt=attempt)
+        if changed is None or not is_allowed:
+            self._give_up(index, "content_filter")
+            return
+        watching.result.ways.append(changed.way)
+        side = SideCall(
+            exchange, self._call, changes=changed.changes, without=changed.without, purpose="serve", keep=False
+        )
+        source = self._makers[index] = _Source(side, index, changed.way, mending)
+        watching.generated_at = 0.0
+        self._listen(source)
+
+    def _give_up(self, index: int, reason: str) -> None:
+        """There is no way to go on: what is verified is all there will be."""
+        self._watching.result.stopped = self._watching.result.stopped or reason == "content_filter"
+        finish = finish_of(self._flow.head, index, reason, self._exchange.route)
+        (part,) = parts_of(finish, self._exchange.route)
+        self._do(self._flow.said(part))
+
+    def _is_asked_otherwise(self, source: _Source, mending: Mending, error: Exception) -> bool:
+        """Whether it was an upstream that takes no prefill: it is asked in the conversation, now and ever after."""
+        assert source.choice is not None
+        if source.way != "prefill" or source.side.heard.chunks:
+            return False
+        if not isinstance(error, Refused) or error.status not in NO_PREFILL:
+            return False
+        self._watching.tools.ways.refused.add(self._exchange.upstream)
+        self._makers[source.choice] = None
+        self._to_go_on[source.choice] = mending
+        return True
+
+
+async def _again(chunks: list[Chunk]) -> AsyncIterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
+
+
+def _as_known(error: Exception, exchange: Exchange) -> Exception:
+    """An error that the proxy can tell a client of in the middle of an answer."""
+    if isinstance(error, Refused):
+        said = error.body[:300].decode("utf-8", "replace")
+        message = f"it would not go on with its answer ({error.status}: {said})"
+        return UpstreamError(exchange.upstream, "protocol", message, sent_nothing=False)
+    if isinstance(error, ValueError):
+        return UpstreamError(exchange.upstream, "protocol", str(error), sent_nothing=False)
+    return error

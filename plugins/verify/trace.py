@@ -1,0 +1,373 @@
+"""One choice of an answer as verifiers see it: its texts, the steps cut from them, and how far they are verified."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from predawn.plugins.verify.cutting import LONGEST_STEP, cutter, name_of
+from predawn.plugins.verify.reading import CONTENT, REASONING, Key, Piece
+from predawn.proxy.extensions import Step
+from predawn.proxy.wire.fold import merge
+
+if TYPE_CHECKING:
+    from predawn.proxy.exchange import Verdict
+    from predawn.proxy.extensions import Boundary, Channel, RegisteredVerifier
+
+EVERYTHING: Final = 1 << 62
+"""How far a text is verified that nobody reads."""
+
+
+@dataclass(slots=True, eq=False)
+class Cut:
+    """Where a step lies. The step itself holds all that stands before it, so it is made for the first who reads it."""
+
+    text: Text
+    key: Key
+    boundary: str
+    start: int
+    end: int
+    choice: int
+    index: int
+    is_last: bool
+    call: Mapping[str, Any] | None = None
+    _step: Step | None = field(default=None, repr=False)
+
+    @property
+    def step(self) -> Step:
+        if self._step is None:
+            said, start, end = self.text.text, self.start, self.end
+            self._step = Step(
+                said[start:end],
+                self.key.where,
+                self.boundary,
+                start,
+                end,
+                said[:start],
+                self.choice,
+                self.index,
+                self.call,
+                self.is_last,
+            )
+        return self._step
+
+
+@dataclass(slots=True, eq=False)
+class Check:
+    """One verifier's look at one step."""
+
+    verifier: RegisteredVerifier
+    cut: Cut
+    group: Group
+    verdict: Verdict | None = None
+    why: str = ""
+    """Why there is no word of the verifier's own: `timeout`, `error` or `shed`."""
+    is_stale: bool = False
+    """True once its text is gone; nobody wants to know any more."""
+    asked_s: float = 0.0
+    began_s: float = 0.0
+    ended_s: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        return self.cut.key
+
+    @property
+    def step(self) -> Step:
+        return self.cut.step
+
+
+class Group:
+    """The verifiers of a text that share a boundary, and how far all of them are content."""
+
+    __slots__ = (
+        "_base",
+        "_ends",
+        "_longest",
+        "_waiting",
+        "boundary",
+        "cutter",
+        "name",
+        "start",
+        "verified",
+        "verifiers",
+    )
+
+    def __init__(self, boundary: Boundary, verifiers: Sequence[RegisteredVerifier], longest: int) -> None:
+        self.boundary: Boundary = boundary
+        self.name = name_of(boundary)
+        self.verifiers = tuple(verifiers)
+        self.cutter = cutter(boundary, longest)
+        self.start = 0
+        """Where the open step begins."""
+        self.verified = 0
+        self._longest = longest
+        self._base = 0
+        """Where the cutter began."""
+        self._ends: list[int] = []
+        self._waiting: dict[int, list[int]] = {}
+        """Steps that are not verified yet, in order: how many checks they wait for, and where they end."""
+
+    def feed(self, piece: str) -> list[int]:
+        """Ends of steps that are known now, in the channel."""
+        base = self._base
+        return [base + end for end in self.cutter.feed(piece)] if base else self.cutter.feed(piece)
+
+    def cut_step(self, end: int) -> tuple[int, int]:
+        """The open step ends; its beginning and its number."""
+        start, index = self.start, len(self._ends)
+        self._waiting[index] = [len(self.verifiers), end]
+        self._ends.append(end)
+        self.start = end
+        return start, index
+
+    def settled(self, index: int) -> None:
+        """One check of a step is over, and it may stand."""
+        found = self._waiting.get(index)
+        if found is None:
+            return
+        found[0] -= 1
+        while self._waiting:
+            first = next(iter(self._waiting))
+            left, end = self._waiting[first]
+            if left > 0:
+                return
+            del self._waiting[first]
+            self.verified = end
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._waiting
+
+    def go_back(self, text: str) -> None:
+        """The channel has been cut to `text`: steps that do not end in it are forgotten, and the open one goes on."""
+        at = len(text)
+        del self._ends[bisect_right(self._ends, at) :]
+        self._waiting = {index: told for index, told in self._waiting.items() if index < len(self._ends)}
+        self.restart(self._ends[-1] if self._ends else 0)
+        self.cutter.feed(text[self.start :])
+        self.verified = min(self.verified, at)
+
+    def restart(self, at: int) -> None:
+        """Begin a step at `at`."""
+        self.cutter = cutter(self.boundary, self._longest)
+        self.start = self._base = at
+
+
+class Text:
+    """A text that grows; joined only where somebody reads it."""
+
+    __slots__ = ("_joined", "_new", "length")
+
+    def __init__(self) -> None:
+        self._joined = ""
+        self._new: list[str] = []
+        self.length = 0
+
+    def add(self, piece: str) -> None:
+        self._new.append(piece)
+        self.length += len(piece)
+
+    def cut(self, at: int) -> None:
+        self._joined = self.text[:at]
+        self.length = len(self._joined)
+
+    @property
+    def text(self) -> str:
+        if self._new:
+            self._joined += "".join(self._new)
+            self._new.clear()
+        return self._joined
+
+
+class _Channel:
+    """One text of the choice and who reads it."""
+
+    __slots__ = ("call", "groups", "is_closed", "key", "text")
+
+    def __init__(self, key: Key, groups: list[Group]) -> None:
+        self.key = key
+        self.text = Text()
+        self.groups = groups
+        self.is_closed = False
+        self.call: dict[str, Any] = {}
+
+    @property
+    def verified(self) -> int:
+        """Up to where every verifier is content; of a tool call that is all or nothing."""
+        groups = self.groups
+        if not groups or (self.is_closed and all(group.is_settled for group in groups)):
+            return EVERYTHING
+        if self.key.where == "tool_call":
+            return -1
+        return groups[0].verified if len(groups) == 1 else min(group.verified for group in groups)
+
+
+class Trace:
+    """Feed it what is said; it returns the checks that come of it."""
+
+    def __init__(
+        self, verifiers: Sequence[RegisteredVerifier], choice: int = 0, *, longest_step: int = LONGEST_STEP
+    ) -> None:
+        self.choice = choice
+        self._longest = longest_step
+        self._thinks_again = False
+        """True while there are thoughts after something else was said."""
+        self._channels: dict[Key, _Channel] = {}
+        self._readers: dict[Channel, dict[Boundary, list[RegisteredVerifier]]] = {}
+        for verifier in verifiers:
+            for where in verifier.reads:
+                if where == "tool_call" or verifier.boundary != "tool_call":
+                    self._readers.setdefault(where, {}).setdefault(verifier.boundary, []).append(verifier)
+
+    def feed(self, piece: Piece) -> list[Check]:
+        """Add a piece of text. Thoughts are over once something is said, and a tool call once another one begins."""
+        channel = self._channels.get(piece.key)
+        checks: list[Check] = []
+        if channel is None:
+            checks = self._close_before(piece.key)
+            channel = self._open(piece.key)
+        else:
+            if self._thinks_again and piece.key != REASONING:
+                checks = self._close_before(piece.key)
+                self._thinks_again = False
+            if channel.is_closed and (piece.text or _says_more(channel.call, piece.call)):
+                self._reopen(channel)
+        if piece.call is not None:
+            _add_call(channel.call, piece.call)
+        text = piece.text
+        if text:
+            channel.text.add(text)
+            for group in channel.groups:
+                for end in group.feed(text):
+                    checks += self._step(channel, group, end, is_last=False)
+        return checks
+
+    def close(self) -> list[Check]:
+        """The choice is over: its last steps."""
+        checks: list[Check] = []
+        if "content" in self._readers and CONTENT not in self._channels and not self.calls:
+            self._open(CONTENT)
+        for channel in self._channels.values():
+            checks += self._close(channel)
+        return checks
+
+    def verified(self, key: Key) -> int:
+        """Up to where a text is verified; `EVERYTHING` where nobody reads it, or it has ended and all of it is."""
+        channel = self._channels.get(key)
+        return channel.verified if channel is not None else EVERYTHING
+
+    @property
+    def is_verified(self) -> bool:
+        """True once everything said so far is verified."""
+        return all(channel.verified == EVERYTHING for channel in self._channels.values())
+
+    @property
+    def thoughts_are_verified(self) -> bool:
+        channel = self._channels.get(REASONING)
+        return channel is None or channel.verified == EVERYTHING
+
+    def text(self, key: Key) -> str:
+        channel = self._channels.get(key)
+        return channel.text.text if channel is not None else ""
+
+    def length(self, key: Key) -> int:
+        channel = self._channels.get(key)
+        return channel.text.length if channel is not None else 0
+
+    def text_up_to(self, check: Check) -> tuple[str, str]:
+        """Thoughts and content as they were at the end of a check's step."""
+        step = check.step
+        said = step.before + step.text
+        if check.key == REASONING:
+            return said, ""
+        return self.text(REASONING), said if check.key == CONTENT else self.text(CONTENT)
+
+    @property
+    def calls(self) -> dict[int, Mapping[str, Any]]:
+        """The tool calls as far as they came, by index."""
+        return {key.part: _whole_call(one) for key, one in self._channels.items() if key.where == "tool_call"}
+
+    def cut(self, key: Key, at: int) -> None:
+        """Forget what was said after `at` in one text, and the texts that follow it; a tool call goes as a whole."""
+        for other in list(self._channels):
+            if is_behind(other, key) or (other == key and key.where == "tool_call"):
+                del self._channels[other]
+        kept = self._channels.get(key)
+        if kept is None:
+            return
+        kept.text.cut(at)
+        kept.is_closed = False
+        for group in kept.groups:
+            group.go_back(kept.text.text)
+
+    def _open(self, key: Key) -> _Channel:
+        readers = self._readers.get(key.where, {})
+        groups = [Group(boundary, verifiers, self._longest) for boundary, verifiers in readers.items()]
+        channel = self._channels[key] = _Channel(key, groups)
+        return channel
+
+    def _reopen(self, channel: _Channel) -> None:
+        """More comes of a text that was thought to be over."""
+        channel.is_closed = False
+        self._thinks_again = self._thinks_again or channel.key == REASONING
+        for group in channel.groups:
+            group.restart(channel.text.length)
+
+    def _close_before(self, key: Key) -> list[Check]:
+        checks: list[Check] = []
+        for other in self._channels.values():
+            if other.key == REASONING or (key.where == "tool_call" and other.key.where == "tool_call"):
+                checks += self._close(other)
+        return checks
+
+    def _close(self, channel: _Channel) -> list[Check]:
+        if channel.is_closed:
+            return []
+        channel.is_closed = True
+        length = channel.text.length
+        return [check for group in channel.groups for check in self._step(channel, group, length, is_last=True)]
+
+    def _step(self, channel: _Channel, group: Group, end: int, *, is_last: bool) -> list[Check]:
+        """The checks of the open step, which ends at `end`."""
+        start, index = group.cut_step(end)
+        call = _whole_call(channel) if is_last and channel.key.where == "tool_call" else None
+        cut = Cut(channel.text, channel.key, group.name, start, end, self.choice, index, is_last, call)
+        return [Check(verifier, cut, group) for verifier in group.verifiers]
+
+
+_ORDER: Mapping[Channel, int] = {"reasoning": 0, "content": 1, "tool_call": 2}
+
+
+def is_behind(one: Key, other: Key) -> bool:
+    """Whether a text follows another one, so that it may build upon it."""
+    return (_ORDER[one.where], one.part) > (_ORDER[other.where], other.part)
+
+
+def _says_more(call: Mapping[str, Any], delta: Mapping[str, Any] | None) -> bool:
+    """Whether a delta changes a tool call besides its arguments: the name of one that was verified, say."""
+    if delta is None:
+        return False
+    changed = deepcopy(dict(call))
+    _add_call(changed, delta)
+    return changed != call
+
+
+def _add_call(call: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """What a delta says of a tool call besides its arguments, which are a text of their own."""
+    said = {name: value for name, value in delta.items() if name not in ("index", "function")}
+    function = delta.get("function")
+    if isinstance(function, Mapping):
+        named = {name: value for name, value in function.items() if name != "arguments"}
+        if named:
+            said["function"] = named
+    merge(call, said)
+
+
+def _whole_call(channel: _Channel) -> Mapping[str, Any]:
+    function = channel.call.get("function")
+    named = function if isinstance(function, dict) else {}
+    return {**channel.call, "function": {**named, "arguments": channel.text.text}}

@@ -1,0 +1,1 @@
+"""What sampling costs beyond the upstream's time."""

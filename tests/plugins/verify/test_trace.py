@@ -1,0 +1,134 @@
+"""A choice's texts, the checks that come of them, and how far they are verified."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.plugins.verify.wary import Calls, Forbids, Sums
+
+from predawn.plugins import Verdict
+from predawn.plugins.verify.reading import CONTENT, REASONING, Key, Piece
+from predawn.plugins.verify.trace import EVERYTHING, Trace
+from predawn.proxy.extensions import RegisteredVerifier
+
+
+def registered(verifier):
+    reads = getattr(verifier, "reads", ("content",))
+    return RegisteredVerifier(verifier.name, verifier.boundary, verifier.verify, reads)
+
+
+def trace_of(*verifiers):
+    return Trace([registered(verifier) for verifier in verifiers])
+
+
+def settle(*checks):
+    for check in checks:
+        check.verdict = Verdict("pass")
+        check.group.settled(check.step.index)
+
+
+def say(trace, text, key=CONTENT):
+    return trace.feed(Piece(key, text))
+
+
+def call(trace, part, arguments, **more):
+    return trace.feed(Piece(Key("tool_call", part), arguments, {"index": part, **more}))
+
+
+def test_each_reader_of_a_step_is_asked():
+    trace = trace_of(Forbids(boundary="sentence"), Sums())
+    checks = say(trace, "One. Two")
+
+    assert [(check.verifier.name, check.step.text) for check in checks] == [("forbids", "One."), ("sums", "One.")]
+
+
+def test_a_step_knows_what_stands_before_it():
+    trace = trace_of(Sums())
+    say(trace, "One. Two. ")
+    (last,) = trace.close()
+
+    assert (last.step.before, last.step.text, last.step.start, last.step.index) == ("One. Two.", " ", 9, 2)
+    assert last.step.is_last
+
+
+def test_a_text_is_verified_up_to_the_first_open_check():
+    trace = trace_of(Sums())
+    first, second = say(trace, "One. Two. Three")
+    settle(second)
+
+    assert trace.verified(CONTENT) == 0
+    settle(first)
+    assert trace.verified(CONTENT) == len("One. Two.")
+    settle(*trace.close())
+    assert trace.is_verified
+
+
+def test_the_slowest_boundary_counts():
+    trace = trace_of(Sums(), Forbids(boundary="line"))
+    settle(*say(trace, "One. Two. "))
+
+    assert trace.verified(CONTENT) == 0
+
+
+def test_thoughts_are_over_when_the_answer_begins():
+    trace = trace_of(Sums())
+    say(trace, "Hm", REASONING)
+    (last,) = say(trace, "Yes")
+
+    assert (last.step.where, last.step.text, last.step.is_last) == ("reasoning", "Hm", True)
+    assert not trace.thoughts_are_verified
+
+
+def test_a_tool_call_is_judged_as_a_whole():
+    trace = trace_of(Calls())
+    call(trace, 0, "", id="c", type="function", function={"name": "add"})
+    call(trace, 0, '{"a":')
+
+    assert trace.verified(Key("tool_call", 0)) == -1
+    assert call(trace, 0, "1}") == []
+    (first,) = call(trace, 1, "", function={"name": "add"})
+    assert first.step.tool_call == {
+        "id": "c",
+        "type": "function",
+        "function": {"name": "add", "arguments": '{"a":1}'},
+    }
+    settle(first)
+    assert trace.verified(Key("tool_call", 0)) == EVERYTHING
+
+
+def test_a_text_nobody_reads_need_not_wait():
+    trace = trace_of(Calls())
+    say(trace, "anything")
+
+    assert trace.verified(CONTENT) == EVERYTHING
+    assert trace.close() == []
+
+
+def test_an_answer_that_says_nothing_has_a_last_step_unless_it_calls_a_tool():
+    assert [check.step.is_last for check in trace_of(Sums()).close()] == [True]
+    called = trace_of(Sums())
+    call(called, 0, "{}")
+    assert called.close() == []
+
+
+def test_a_cut_forgets_what_follows_and_goes_on_from_there():
+    trace = trace_of(Sums())
+    say(trace, "Hm. Yes. ", REASONING)
+    say(trace, "Seven")
+    trace.cut(REASONING, 3)
+    (check,) = say(trace, " No. ", REASONING)
+
+    assert trace.text(CONTENT) == ""
+    assert (check.step.text, check.step.index, check.step.before) == (" No.", 1, "Hm.")
+
+
+@given(st.lists(st.sampled_from(["a", "b. ", "\n", "7 = 7.", " "]), max_size=30), st.integers(0, 60))
+def test_after_a_cut_the_steps_are_those_of_the_text_that_is_left(words, at):
+    text, more = "".join(words), " x. Y. "
+    at = min(at, len(text))
+    cut, straight = trace_of(Sums()), trace_of(Sums())
+    for piece in words:
+        say(cut, piece)
+    cut.cut(CONTENT, at)
+    say(straight, text[:at])
+
+    after = [[check.step.end for check in say(trace, more) if check.step.end > at] for trace in (cut, straight)]
+    assert after[0] == after[1]

@@ -1,0 +1,121 @@
+"""`python`: syntax and names of fenced code; runs only in a sandbox of the settings."""
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.benchmarks.verify.plants.code import BROKEN, SOUND
+from tests.plugins.verify.verifiers.reading import read, violations
+
+from predawn.plugins.verify.verifiers import create
+from predawn.plugins.verify.verifiers.code_blocks import blocks, code_block
+
+FILL = {"a": "total", "b": "count", "f": "solve", "F": "Tree", "missing": "undefined_thing", "known": "sales_frame"}
+CONTEXT = {"messages": [{"role": "user", "content": "My data is in sales_frame."}]}
+SANDBOX = {"sandbox": [sys.executable, "-I", "-"], "sandbox_timeout_s": 10}
+
+
+def fenced(code):
+    return f"Here:\n\n```python\n{code}\n```\n\nDone.\n"
+
+
+@pytest.mark.parametrize("code", [template.format(**FILL) for template in SOUND])
+async def test_sound_code_passes(code):
+    assert await violations(create("python"), fenced(code), request=CONTEXT) == []
+
+
+@pytest.mark.parametrize("code", [template.format(**FILL) for template in BROKEN])
+async def test_broken_code_is_told(code):
+    assert len(await violations(create("python"), fenced(code), request=CONTEXT)) == 1
+
+
+async def test_only_blocks_marked_as_python_are_read():
+    assert await violations(create("python"), "```\nx = (\n```\n\n```js\nlet x = (\n```\n\n`y = (`\n") == []
+
+
+async def test_a_block_knows_what_blocks_before_it_defined():
+    text = fenced("rows = [1]") + fenced("print(rows, others)")
+
+    (verdict,) = await violations(create("python"), text)
+
+    assert verdict.where == "others (line 1)"
+
+
+async def test_a_block_that_is_never_closed_is_read_at_the_end():
+    assert len(await violations(create("python"), "```python\nx = (")) == 1
+
+
+async def test_names_can_be_known_or_not_looked_at():
+    assert await violations(create("python", {"known": ["spark"]}), fenced("spark.sql('x')")) == []
+    assert await violations(create("python", {"names": False}), fenced("spark.sql('x')")) == []
+
+
+async def test_large_code_is_parsed_in_a_process_of_its_own():
+    large = "x = 1\n" * 3000
+
+    assert await violations(create("python", {"timeout_s": 30}), fenced(large)) == []
+    assert (
+        "was never closed"
+        in (await violations(create("python", {"timeout_s": 30}), fenced(large + "x = (")))[0].feedback
+    )
+
+
+async def test_code_for_an_older_python_must_suit_it():
+    assert (
+        len(await violations(create("python", {"python": [3, 9]}), fenced("match 1:\n    case 1:\n        pass"))) == 1
+    )
+
+
+async def test_nothing_is_run_without_a_sandbox(tmp_path):
+    mark = tmp_path / "ran"
+
+    await read(create("python"), fenced(f"open({str(mark)!r}, 'w')"))
+
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("print(1)", "pass"),
+        ("1 / 0", "violation"),
+        ("x = [0] * 10**9", "violation"),
+        ("import os\nassert 'HOME' in os.environ and len(os.environ) < 6", "pass"),
+    ],
+)
+async def test_a_sandbox_says_how_the_code_ran(code, outcome):
+    verdicts = await read(create("python", SANDBOX), fenced(code))
+
+    assert outcome in {verdict.outcome for verdict in verdicts}
+
+
+@pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(60)"])
+async def test_a_run_that_does_not_end_is_killed(code):
+    verdicts = await read(create("python", {**SANDBOX, "sandbox_timeout_s": 0.5}), fenced(code))
+
+    assert [verdict.outcome for verdict in verdicts if verdict.feedback] == ["unsure"]
+
+
+async def test_endless_output_is_cut_off():
+    verdicts = await read(create("python", SANDBOX), fenced("while True: print('x' * 1000)"))
+
+    assert [verdict.outcome for verdict in verdicts if verdict.feedback] == ["violation"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["```python\n", "```\n", "~~~\n", "x = 1\n", "\n", "text", "`a`", "    ", "````\n"]),
+        max_size=16,
+    ).map("".join),
+    st.integers(1, 9),
+)
+@settings(deadline=None)
+async def test_steps_end_where_blocks_do(text, size):
+    """No block is cut in two, except the one that never ends."""
+    ends, at = set(), 0
+    while length := code_block(text[at:]):
+        at += length
+        ends.add(at)
+    for block in await blocks(text):
+        assert not any(block.start < end < block.stop for end in ends)
