@@ -25,7 +25,7 @@ $(VENV)/.kernels: $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.kernels
 	@echo "installing tools and test clients …"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[kernels,plot,litellm,jobs,postgres,redact]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group test --editable '.[kernels,plot,litellm,jobs,postgres,redact,verify,constraints]'
 	@touch $@
 
 demo: $(VENV)/.kernels ## start the proxy on the bundled model, ask it something, show what it cost

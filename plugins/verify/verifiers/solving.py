@@ -16,7 +16,7 @@ from predawn.plugins.verify.verifiers.settings import VariableSettings
 def load() -> Any:
     """The package z3. Raises `ValueError` that says how to install it."""
     try:
-        import z3  # type: ignore[import-untyped]
+        import z3
     except ImportError as exc:
         raise ValueError("constraints need the package `z3-solver`: pip install 'predawn[constraints]'") from exc
     return z3
