@@ -49,14 +49,16 @@ async def run(command: Sequence[str], source: str, limits: Limits) -> Ran:
             code = None
         finally:
             _kill(process.pid)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - lets go of pipes that others hold open
             await process.wait()
         return Ran(code, output.decode("utf-8", "replace"))
 
 
 async def _talk(process: asyncio.subprocess.Process, source: bytes, most: int) -> bytes:
-    """Write all, then read at most `most` bytes; what has more to say is killed."""
+    """Write all, then read to the end; what says more than `most` bytes is killed, and the rest of it dropped.
+
+    A pipe that is not read to its end is never closed, and `wait` then waits for ever.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -64,11 +66,12 @@ async def _talk(process: asyncio.subprocess.Process, source: bytes, most: int) -
         await process.stdin.drain()
     process.stdin.close()
     output = b""
-    while len(output) < most and (piece := await process.stdout.read(most - len(output))):
-        output += piece
-    if len(output) >= most:
-        _kill(process.pid)
-    return output
+    while piece := await process.stdout.read(most):
+        if len(output) < most:
+            output += piece
+            if len(output) >= most:
+                _kill(process.pid)
+    return output[:most]
 
 
 def _limit(pid: int, limits: Limits) -> None:
