@@ -411,3 +411,26 @@ async def test_chains_get_depth_and_short_tasks_width(text, model, expected):
         budget = (await bench.run(ask(text, model))).exchange.budget
 
     assert (budget.effort, budget.samples, budget.rounds) == expected
+
+
+class Noting(Plugin):
+    """Stands for sleep: says that notes were put in."""
+
+    is_fresh = True
+
+    @hookimpl
+    async def on_request(self, exchange):
+        exchange.notes.append({"plugin": "sleep", "fresh": self.is_fresh})
+
+
+class NotingStale(Noting):
+    is_fresh = False
+
+
+async def test_fresh_notes_make_a_request_easier_and_stale_ones_do_not():
+    plain, fresh, stale = [
+        (await run_plugin([*before, BudgetPlugin], ask(HARD), config=CONFIG)).exchange.difficulty.score
+        for before in ([], [Noting], [NotingStale])
+    ]
+
+    assert fresh < plain == stale
