@@ -7,11 +7,9 @@ from time import perf_counter
 from predawn.proxy.exchange import Exchange, Phase
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
-from predawn.proxy.prompt_size import BYTES_PER_TOKEN, estimated_prompt_tokens
+from predawn.proxy.prompt_size import estimated_prompt_tokens
 from predawn.proxy.relay import StreamMeter
 from predawn.proxy.wire.openai import Usage
-
-__all__ = ["BYTES_PER_TOKEN", "Account"]
 
 
 class Account:

@@ -18,7 +18,7 @@ from predawn.plugins.sleep.serving import may_be_served
 from predawn.plugins.sleep.toolgaps import waits_for_tools
 from predawn.plugins.sleep.undoing import REFUSALS, Change
 from predawn.plugins.sleep.uses import Injected
-from predawn.proxy.accounting import BYTES_PER_TOKEN
+from predawn.proxy.prompt_size import BYTES_PER_TOKEN
 from predawn.proxy.resilience import retry_after_s
 from predawn.proxy.store_errors import StoreError
 
