@@ -32,7 +32,7 @@ demo: $(VENV)/.kernels ## start the proxy on the bundled model, ask it something
 	@$(BIN)/predawn demo
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-real: $(VENV)/.dev ## run the acceptance tests against a real model on this machine
 	@$(BIN)/pytest -m real tests/real
