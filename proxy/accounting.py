@@ -85,6 +85,7 @@ class Account:
     def _observe(self, exchange: Exchange, model: Model, metrics: Metrics) -> None:
         ledger, meter = exchange.ledger, self.meter
         streamed = meter is not None and meter.reads > 0
+        ended_at = exchange.arrived_at + ledger.total_s
         metrics.traffic(exchange.route, model.name, exchange.upstream, stream=exchange.stream).observe(
             code=exchange.status,
             total_s=ledger.total_s,
@@ -96,11 +97,18 @@ class Account:
             output_tokens=ledger.output,
             cached_tokens=ledger.cached_prompt,
             reasoning_tokens=ledger.reasoning,
+            exchange=exchange.id,
+            at=ended_at,
+        )
+        metrics.during.value += ledger.total_s
+        metrics.tenant(exchange.tenant).observe(
+            exchange.status, ledger.total_s, ledger.first_token_s, ledger.all_prompt, ledger.all_output
         )
         if ledger.discarded or ledger.verify or ledger.discarded_prompt or ledger.verify_prompt:
             self._observe_beside(exchange, model, metrics)
         for call in ledger.calls:
-            metrics.upstream_call(call.upstream, call.alias or model.name, call.outcome, call.seconds)
+            alias = call.alias or model.name
+            metrics.upstream_call(call.upstream, alias, call.outcome, call.seconds, exchange.id, ended_at)
 
     def _observe_beside(self, exchange: Exchange, model: Model, metrics: Metrics) -> None:
         """Count what was spent beside the answer: by calls where they were made, the rest where the answer was."""

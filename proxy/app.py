@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from predawn.proxy.api import front, models, openapi, ops, raw
+from predawn.proxy.api import models, openapi, ops, raw
 from predawn.proxy.exchange import RequestError, RouteName
+from predawn.proxy.live.endpoints import LivePage
 from predawn.proxy.service import ROUTES, Route
 from predawn.proxy.wire.errors import error_body
 from predawn.proxy.wire.headers import request_id
@@ -25,7 +26,7 @@ log = logging.getLogger("predawn.app")
 class App:
     """The API's port and the admin port of one process; `generation` is replaced by a reload."""
 
-    def __init__(self, generation: Generation, metrics: Metrics) -> None:
+    def __init__(self, generation: Generation, metrics: Metrics, *, worker: int = 0) -> None:
         self.generation = generation
         self.retiring: set[Generation] = set()
         """Earlier generations that still have requests to finish."""
@@ -33,6 +34,7 @@ class App:
         self.is_ready = True
         self.refuses = False
         """True once a shutdown has gone so far that new requests are turned away."""
+        self.live = LivePage(self, worker=worker)
         self._routes: dict[str, Route] = {f"/v1{route.path}": route for route in ROUTES}
 
     @property
@@ -109,15 +111,18 @@ class App:
 
     async def handle_admin(self, request: Request) -> web.StreamResponse:
         """Answer a request on the admin port."""
+        if self.live.serves(request.path):
+            try:
+                return await self.live.handle(request)
+            except RequestError as exc:
+                return refusal(exc, "raw", "req_admin")
         if request.method not in ("GET", "HEAD"):
             return refusal(_wrong_method(request.path, "GET"), "raw", "req_admin")
         if request.path == "/metrics":
             return await ops.scrape(request, self.metrics)
-        if request.path == "/":
-            return front.page(self.generation)
         if (answer := self._operations(request.path)) is not None:
             return answer
-        error = RequestError(404, "The admin port has /metrics, /health, /ready and /version.", code="unknown_url")
+        error = RequestError(404, "The admin port has /, /metrics, /health, /ready and /version.", code="unknown_url")
         return refusal(error, "raw", "req_admin")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from predawn.proxy.answer import WholeAnswer
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import HookError, Observers
 from predawn.proxy.exchange import ChunkFilter, Exchange, Outcome, Reply, RequestError
+from predawn.proxy.live.feed import Feed
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
 from predawn.proxy.prompt_size import estimated_prompt_tokens
@@ -60,6 +61,7 @@ class Tools:
     observers: Observers
     keep_alive_comment_s: float
     log_requests: bool = False
+    feed: Feed = field(default_factory=Feed)
 
     async def observe_late(self, exchange: Exchange) -> None:
         """Tell observers of an exchange once all is known that is still being found out about it."""
@@ -104,6 +106,11 @@ class Conversation:
         self._account = Account()
         self._interruption: RequestError | None = None
         self._sink = StreamSink(request, exchange.id, model.timeouts.idle_s)
+
+    @property
+    def seen(self) -> tuple[Exchange, Account]:
+        """What the live page shows, in brief."""
+        return self._exchange, self._account
 
     def overdue(self, now: float) -> bool:
         """True once it has taken longer than its upstream's `total_s`."""
@@ -183,6 +190,8 @@ class Conversation:
         headers = self._headers(reply)
         for name, value in STREAM_HEADERS.items():
             headers[name] = value
+        if exchange.trailers and sink.takes_trailers:
+            headers["Trailer"] = ", ".join(exchange.trailers)
         await sink.open(reply.status, headers)
         if reply.is_raw and not filters and reply.source is not None:
             gate = UsageHider() if exchange.hides_usage else WholeEvents()
@@ -194,7 +203,14 @@ class Conversation:
         if not meter.has_ended and self._model.expects_end:
             message = "the stream ended without its end mark"
             raise UpstreamError(exchange.upstream, "truncated", message, sent_nothing=False)
-        return await sink.finish()
+        return await self._finish()
+
+    async def _finish(self) -> web.StreamResponse:
+        trailers, sink = self._exchange.trailers, self._sink
+        if not trailers or not sink.takes_trailers:
+            return await sink.finish()
+        told = {name: await tell() for name, tell in trailers.items()}
+        return await sink.finish({name: value for name, value in told.items() if value})
 
     async def _whole(self, reply: Reply, filters: Sequence[ChunkFilter]) -> web.StreamResponse:
         exchange, sink = self._exchange, self._sink
@@ -214,7 +230,7 @@ class Conversation:
             shows = not exchange.hides_usage
             for event in stream_of_body(BodyChunk(body), exchange.route, exchange.upstream, include_usage=shows):
                 sink.write(event)
-            return await sink.finish()
+            return await self._finish()
         headers["x-request-id"] = exchange.id
         headers["Server"] = "predawn"
         return WholeAnswer(reply.status, headers, body)
@@ -291,6 +307,8 @@ class Conversation:
             await exchange.close()
         finally:
             self._account.close(exchange, self._model, tools.metrics)
+            if tools.feed.is_watched:
+                tools.feed.ended(self, exchange, self._account)
             ledger = exchange.ledger
             if self._lease is not None:
                 self._lease.settle(

@@ -217,6 +217,13 @@ class Pipeline:
         self.complete: CallNext = call
         """The upstream call with every `around_completion` of this model around it."""
 
+    @classmethod
+    def bare(cls, send: CallNext) -> Pipeline:
+        """No plugin at all."""
+        empty = pluggy.PluginManager("predawn")
+        empty.add_hookspecs(Spec)
+        return cls(Hooks(empty), "", send)
+
     async def edit(self, exchange: Exchange) -> None:
         """Run `on_request`, one plugin after another. Raises `HookError`, or the plugin's own `RequestError`."""
         began = perf_counter()

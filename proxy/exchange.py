@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
@@ -26,6 +27,7 @@ Outcome: TypeAlias = Literal[
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_NO_TRAILERS: Mapping[str, Callable[[], Awaitable[str]]] = MappingProxyType({})
 
 
 class RequestError(Exception):
@@ -145,6 +147,11 @@ class TappedSource(ByteSource, Protocol):
     """A source that can call back when bytes arrive, so that a relay needs no task switch per chunk."""
 
     @property
+    def idle_s(self) -> float:
+        """How long nothing may come."""
+        ...
+
+    @property
     def at_end(self) -> bool:
         """True once everything has been read."""
         ...
@@ -245,6 +252,14 @@ class Reply:
         return f"<Reply {self.status} {'raw' if self.is_raw else 'chunks'}>"
 
 
+class Tracing(Protocol):
+    """The trace an exchange belongs to."""
+
+    def onward(self, call: Call, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers of one call to an upstream, with the trace's identity among them."""
+        ...
+
+
 class Holding(Protocol):
     """What a request holds of its key's limits until it ends."""
 
@@ -269,6 +284,7 @@ class Exchange:
         "body",
         "budget",
         "call_purpose",
+        "children",
         "control",
         "deadline",
         "decisions",
@@ -294,6 +310,8 @@ class Exchange:
         "status",
         "stream",
         "tenant",
+        "trace",
+        "trailers",
         "upstream",
         "upstream_model",
         "verdicts",
@@ -363,12 +381,18 @@ class Exchange:
         self.call_purpose: Purpose = "serve"
         self.parent: Exchange | None = None
         """The exchange that this one was made for by `child`."""
+        self.children: Sequence[Exchange] = ()
+        """Those made for this one by `child`, until it is over: for whoever looks at what is going on."""
         self.lease: Holding | None = None
         """What the exchange holds of its key's limits."""
+        self.trace: Tracing | None = None
+        """Set by whoever traces exchanges; calls to upstreams are then told of it."""
         self.price: Any = None
         """What the tokens of its alias cost, once it was sent."""
         self.is_closed = False
         """True once it is over: nothing may be opened for it any more."""
+        self.trailers: Mapping[str, Callable[[], Awaitable[str]]] = _NO_TRAILERS
+        """Headers that end a stream, by `trail`."""
         self._request: dict[str, Any] | None = None
         self._edited = False
         self._scope: AsyncExitStack | None = None
@@ -421,6 +445,15 @@ class Exchange:
         """
         self._late.append(late)
 
+    def trail(self, name: str, tell: Callable[[], Awaitable[str]]) -> None:
+        """End a stream with a header whose value is known only by then, for a client that says `TE: trailers`.
+
+        Such a client waits for `tell` once it has the whole answer; it must come to an end by itself and must not
+        raise; of an empty string nothing is sent. It is not called for anybody else: nor for an answer that was cut
+        off, that has a length, or that goes out over HTTP/1.0.
+        """
+        self.trailers = {**self.trailers, name: tell}
+
     @property
     def is_late(self) -> bool:
         """True if observers have to wait."""
@@ -434,6 +467,7 @@ class Exchange:
     async def close(self) -> None:
         """Close what the exchange opened; called by the server, once. What cannot be closed keeps nothing else open."""
         self.is_closed = True
+        self.children = ()
         try:
             while self._ends:
                 await self._ends.pop()()
@@ -475,6 +509,8 @@ class Exchange:
         made.call_purpose = purpose
         made.wants_usage = True
         made.parent = self
+        made.trace = self.trace
+        self.children = (*self.children, made)
         return made
 
     async def reserve(
@@ -499,7 +535,7 @@ class Exchange:
 
     def decide(self, by: str, what: str, **detail: Any) -> None:
         """Note a decision for the exchange's record."""
-        self.decisions.append(Decision(by, what, detail))
+        self.decisions.append(Decision(by, what, detail, perf_counter() - self.started))
 
     def __repr__(self) -> str:
         return f"<Exchange {self.id} {self.route} {self.model!r} {self.outcome}>"

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -20,6 +20,7 @@ from predawn.proxy.dispatch import Hooks, Impl, Observers, PluginError
 from predawn.proxy.jobs.opening import no_jobs
 from predawn.proxy.jobs.protocol import JobEngine
 from predawn.proxy.lifespan import App
+from predawn.proxy.live.feed import Feed
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Models
 from predawn.proxy.resilience import Station
@@ -50,6 +51,7 @@ class Shared:
     create_upstream: Callable[[UpstreamSettings, Clock], Upstream] = registry.create
     open_jobs: Callable[[], Awaitable[JobEngine]] = no_jobs
     """All three are others where plugins are tried out: `predawn.plugins.testing` brings instances of its own."""
+    feed: Feed = field(default_factory=Feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Generation:
                 observers,
                 server.keep_alive_comment_s,
                 server.log.requests,
+                shared.feed,
             )
             made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
             made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
@@ -136,6 +139,7 @@ class Generation:
             self.hooks.verifiers,
             self.hooks.estimators,
             self.hooks.extractors,
+            shared.feed.board,
         )
         async with AsyncExitStack() as opened:
             for impl in self.hooks.lifespans:

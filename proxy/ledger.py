@@ -122,6 +122,10 @@ class Verdict:
     corrected: str | None = None
     verifier: str = ""
     """Who says so."""
+    choice: int = 0
+    """Which choice of the answer the step belongs to; set by whoever asked the verifier."""
+    at_s: float | None = field(default=None, compare=False)
+    """Seconds after the exchange began, when it was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +135,5 @@ class Decision:
     by: str
     what: str
     detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    at_s: float | None = field(default=None, compare=False)
+    """Seconds after the exchange began, where it is known."""

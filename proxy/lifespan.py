@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from predawn.proxy.live.board import Board
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -38,3 +40,5 @@ class App:
     """What plugins registered, by name; complete before the first `lifespan`."""
     estimators: Mapping[str, RegisteredEstimator] = field(default_factory=dict[str, "RegisteredEstimator"])
     extractors: Mapping[str, RegisteredExtractor] = field(default_factory=dict[str, "RegisteredExtractor"])
+    live: Board = field(default_factory=Board)
+    """Where a plugin offers rows for the live page."""

@@ -27,6 +27,7 @@ BUILT_IN = {
     "budget": "predawn.plugins.budget:BudgetPlugin",
     "sampling": "predawn.plugins.sampling:SamplingPlugin",
     "verify": "predawn.plugins.verify:VerifyPlugin",
+    "traces": "predawn.plugins.traces:TracesPlugin",
 }
 
 

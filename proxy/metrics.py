@@ -1,57 +1,43 @@
-"""Every metric of the proxy, declared once; what the request path needs is looked up beforehand and kept.
+"""The metrics of the proxy at work: what the request path needs is looked up beforehand and kept.
 
 `metrics.traffic(...)` gives the meters of one kind of request; an exchange calls their `observe` once, at its end.
-Label values come from the settings and from the fixed sets below, never from a request: a model that is no alias counts
-as `other`, so clients cannot make series.
+Label values come from the settings and from the fixed sets of declared.py, never from a request: a model that is no
+alias counts as `other`, so clients cannot make series.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
 
+from predawn.proxy.declared import (
+    CALL_OUTCOMES,
+    HOOK_REASONS,
+    NONE,
+    PHASES,
+    REASONS,
+    ROUTES,
+    SPAN_OUTCOMES,
+    TOKEN_TYPES,
+    WHENS,
+    Declared,
+)
 from predawn.proxy.engine_meters import EngineMeters
-from predawn.proxy.exchange import RouteName
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
+from predawn.proxy.tenants import DEFAULT, TenantMeters
 from predawn.proxy.traffic import OTHER, TrafficMeters
-from predawn.proxy.upstreams.base import Reason
 
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
+    from predawn.proxy.exchange import RouteName
     from predawn.proxy.settings import Settings, UpstreamSettings
-
-HookReason: TypeAlias = Literal["error", "timeout", "dropped"]
-TokenType: TypeAlias = Literal["input", "output", "cached_input", "reasoning"]
-Phase: TypeAlias = Literal["sleep", "serve", "discarded", "verify"]
-
-ROUTES: Final[tuple[str, ...]] = get_args(RouteName)
-REASONS: Final[tuple[str, ...]] = get_args(Reason)
-CALL_OUTCOMES: Final = ("ok", "cancelled", *REASONS)
-HOOKS: Final = ("on_request", "assess", "allocate", "around_completion", "chunk_filter", "on_done")
-HOOK_REASONS: Final[tuple[str, ...]] = get_args(HookReason)
-TOKEN_TYPES: Final[tuple[str, ...]] = get_args(TokenType)
-PHASES: Final[tuple[str, ...]] = get_args(Phase)
-NONE: Final = "none"
-"""Stands for the upstream of a request that reached none."""
-
-# the boundaries of OpenTelemetry's GenAI conventions, and finer ones for what the proxy itself adds
-LAT: Final = tuple(0.01 * 2**step for step in range(17))
-TTFT: Final = (0.005, *LAT[:14])
-ITL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-FAST: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-JOB: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-AGE: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0, 259200.0, 604800.0, 2592000.0)
-UNIT: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-TOK: Final = tuple(4.0**step for step in range(11))
-CNT: Final = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)
+    from predawn.proxy.upstreams.base import Reason
 
 
 class HookMeters:
@@ -59,8 +45,8 @@ class HookMeters:
 
     __slots__ = ("_errors", "_plugin_hook", "took")
 
-    def __init__(self, duration: Histogram, errors: Family[Counter], plugin: str, hook: str) -> None:
-        self.took = duration.observe
+    def __init__(self, duration: Histogram, errors: Family[Counter], plugin: str, hook: str, after: Counter) -> None:
+        self.took = duration.observe if hook != "on_done" else _both(duration, after)
         """Count a call that took so many seconds."""
         self._errors = errors
         self._plugin_hook = (plugin, hook)
@@ -70,252 +56,28 @@ class HookMeters:
         self._errors.of(*self._plugin_hook, reason if reason in HOOK_REASONS else OTHER).inc()
 
 
-class Metrics:
+def _both(duration: Histogram, after: Counter) -> Callable[[float], None]:
+    def took(seconds: float) -> None:
+        duration.observe(seconds)
+        after.value += seconds
+
+    return took
+
+
+class Metrics(Declared):
     """All metrics of one process. Which models and upstreams have labels of their own, `prepare` says."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
-        """Where plugins register metrics of their own."""
+        super().__init__(registry)
         self._models: frozenset[str] = frozenset()
         self._upstreams: frozenset[str] = frozenset()
         self._traffic: dict[tuple[str, str, str, bool], TrafficMeters] = {}
         self._engines: dict[str, EngineMeters] = {}
-        self._declare_traffic()
-        self._declare_upstreams()
-        self._declare_engines()
-        self._declare_sleep()
-        self._declare_contexts()
-        self._declare_budget()
-        self._declare_sampling()
-        self._declare_verify()
-        self._declare_proxy()
-
-    def _declare_traffic(self) -> None:
-        place = ("route", "model", "upstream")
-        self.requests = self._counter("requests_total", "Requests answered, by HTTP status.", *place, "code", "stream")
-        self.requests_in_flight = self._gauge(
-            "requests_in_flight", "Requests that have come and are not answered to the end.", "route"
-        )
-        self.request_duration = self._histogram(
-            "request_duration_seconds", "From the request's first byte to the answer's last.", LAT, *place, "stream"
-        )
-        self.time_to_first_token = self._histogram(
-            "time_to_first_token_seconds", "From the request to the first piece of a streamed answer.", TTFT, *place
-        )
-        self.inter_token_latency = self._histogram(
-            "inter_token_latency_seconds",
-            "Mean gap between pieces of a stream; one observation a request.",
-            ITL,
-            *place,
-        )
-        self.max_token_gap = self._histogram(
-            "max_token_gap_seconds", "Largest gap between pieces of a stream; one observation a request.", ITL, *place
-        )
-        self.tokens = self._counter(
-            "tokens_total",
-            "Tokens by the phase that spent them; cached_input is a part of input, and reasoning of output.",
-            "model",
-            "upstream",
-            "type",
-            "phase",
-        )
-
-    def _declare_upstreams(self) -> None:
-        self.upstream_durations = self._histogram(
-            "upstream_duration_seconds",
-            "One call to an upstream, from sending to the last byte.",
-            LAT,
-            "upstream",
-            "model",
-            "outcome",
-        )
-        self.upstream_errors = self._counter(
-            "upstream_errors_total", "Calls that an upstream did not answer as it should.", "upstream", "reason"
-        )
-        self.upstream_retries = self._counter(
-            "upstream_retries_total", "Calls that were another try of the same request.", "upstream"
-        )
-        self.upstream_fallbacks = self._counter(
-            "upstream_fallbacks_total", "Requests that an upstream took over after others had failed.", "upstream"
-        )
-        self.upstream_breaker_state = self._gauge(
-            "upstream_breaker_state", "0 closed, 1 half-open (one request tries), 2 open (left alone).", "upstream"
-        )
-
-    def _declare_engines(self) -> None:
-        self.engine_requests = self._gauge(
-            "engine_requests", "Choices that a local engine works on, and requests that wait.", "upstream", "state"
-        )
-        self.engine_kv_pages = self._gauge(
-            "engine_kv_pages", "Pages of 16 tokens for keys and values, kept prompts included.", "upstream", "state"
-        )
-        self.engine_tokens = self._counter(
-            "engine_tokens_total",
-            "Tokens computed for prompts, tokens generated, and those of the latter that were drafted by lookup.",
-            "upstream",
-            "kind",
-        )
-        self.engine_info = self._gauge(
-            "engine_info",
-            "1 for the engine that runs; execution is how its products are computed.",
-            "upstream",
-            "model",
-            "device",
-            "dtype",
-            "execution",
-        )
-        self.engine_starts = self._counter(
-            "engine_starts_total", "Times that an engine got ready; more than one means that it died.", "upstream"
-        )
-
-    def _declare_sleep(self) -> None:
-        self.sleep_job_duration = self._histogram(
-            "sleep_job_duration_seconds", "One job of sleep, its waits for a free upstream included.", JOB, "kind"
-        )
-        self.sleep_jobs = self._counter("sleep_jobs_total", "Jobs of sleep that ended here.", "kind", "outcome")
-        self.sleep_backlog = self._gauge(
-            "sleep_backlog_jobs", "Contexts that wait: candidate, active (a job has begun), deferred.", "kind"
-        )
-        self.sleep_oldest = self._gauge(
-            "sleep_oldest_job_age_seconds", "How long the context that waits longest has waited."
-        )
-        self.sleep_gate_open = self._gauge(
-            "sleep_gate_open", "1 while sleep may ask an upstream, 0 while it must not.", "upstream"
-        )
-        self.sleep_gate_closed = self._counter(
-            "sleep_gate_closed_total", "Calls of sleep that were kept from beginning, or ended.", "reason"
-        )
-
-    def _declare_contexts(self) -> None:
-        self.context_lookups = self._counter(
-            "context_lookups_total", "Requests by what is known of how they begin; stale is a hit, too.", "result"
-        )
-        self.context_uses = self._counter(
-            "context_uses_total", "Requests in which something was put or served.", "kind"
-        )
-        self.context_regrets = self._counter(
-            "context_regrets_total", "Uses whose answer a verifier or a client called wrong."
-        )
-        self.context_age = self._histogram("context_age_seconds", "Age of notes when they were used.", AGE)
-        self.context_tokens_saved = self._counter(
-            "context_tokens_saved_total",
-            "Output tokens saved, against answers of the same model about the same context.",
-        )
-        self.context_discoveries = self._counter(
-            "context_discoveries_total", "Contexts found in requests: kept, evicted for others, refused.", "result"
-        )
-        self.context_entries = self._gauge("context_entries", "Contexts known to this process.")
-        self.context_bytes = self._gauge("context_bytes", "Memory for the texts of notes in this process.")
-
-    def _declare_budget(self) -> None:
-        self.difficulty = self._histogram(
-            "difficulty_score", "How hard requests were judged, by who was surest of it.", UNIT, "estimator", "model"
-        )
-        self.budget_granted = self._histogram(
-            "budget_granted_tokens", "What a request was expected to cost when it got its budget.", TOK, "tier"
-        )
-        self.budget_spent = self._histogram(
-            "budget_spent_tokens", "What a request cost: all output, and the prompts of further calls.", TOK, "tier"
-        )
-        self.budget_utilization = self._histogram(
-            "budget_utilization_ratio", "What a request cost, against what was expected.", UNIT, "tier"
-        )
-        self.budget_price = self._gauge(
-            "budget_price", "Gain in the chance of a right answer that a token must bring; the latest.", "model"
-        )
-        self.budget_exhausted = self._counter(
-            "budget_exhausted_total", "Requests whose budget a ceiling made smaller, or that were refused.", "tier"
-        )
-        self.budget_outcomes = self._counter(
-            "budget_outcomes_total", "Requests learnt from, by what told how good the answer was.", "source"
-        )
-        self.budget_probes = self._counter(
-            "budget_probes_total", "Requests of which the model was asked a little first.", "outcome"
-        )
-        self.budget_flat = self._gauge(
-            "budget_flat_curves", "Kinds of tasks, of all tenants, for which more tokens gain nothing.", "model"
-        )
-        self.budget_knob = self._gauge(
-            "budget_knob_obeyed",
-            "1 if the model thinks more when asked to, 0 if not; set by `probe_capabilities`.",
-            "model",
-        )
-
-    def _declare_sampling(self) -> None:
-        self.samples_drawn = self._histogram(
-            "samples_drawn", "Answers drawn for a request that was given more than one chance.", CNT, "strategy"
-        )
-        self.samples = self._counter("samples_total", "Answers drawn, by what became of them.", "strategy", "outcome")
-        self.sample_agreement = self._histogram(
-            "sample_agreement_ratio",
-            "Share of comparable answers that say what the chosen one says; one observation a request.",
-            UNIT,
-            "strategy",
-        )
-        self.early_stops = self._counter(
-            "early_stops_total",
-            "Requests that were answered before all that was allowed was drawn.",
-            "strategy",
-            "reason",
-        )
-        self.sample_tokens_cancelled = self._counter(
-            "sample_tokens_cancelled_total", "Output tokens of answers that were given up on their way.", "strategy"
-        )
-
-    def _declare_verify(self) -> None:
-        self.verifier_duration = self._histogram(
-            "verifier_duration_seconds", "One verifier's look at one step.", LAT, "verifier"
-        )
-        self.verifier_checks = self._counter(
-            "verifier_checks_total",
-            "Steps looked at, by what was said of them; shed are those passed over because too much waited.",
-            "verifier",
-            "verdict",
-        )
-        self.verifier_interventions = self._counter(
-            "verifier_interventions_total", "Violations, by what was done about them.", "verifier", "action"
-        )
-        self.verifier_overlap = self._histogram(
-            "verifier_overlap_ratio",
-            "Share of a verifier's time that was hidden behind the generation; one observation an answer.",
-            UNIT,
-            "verifier",
-        )
-        self.verifier_added_latency = self._histogram(
-            "verifier_added_latency_seconds",
-            "From the end of the generation to a verifier's last word; one observation an answer.",
-            FAST,
-            "verifier",
-        )
-
-    def _declare_proxy(self) -> None:
-        self.overhead = self._histogram(
-            "overhead_seconds", "A request's time that neither an upstream nor a plugin used.", FAST, "route", "stream"
-        )
-        self.hook_duration = self._histogram(
-            "hook_duration_seconds", "One call of a plugin's hook.", FAST, "plugin", "hook"
-        )
-        self.hook_errors = self._counter(
-            "hook_errors_total", "Hook calls that raised, took too long, or were dropped.", "plugin", "hook", "reason"
-        )
-        self._lag = self._histogram("event_loop_lag_seconds", "How much later than asked the event loop woke up.", FAST)
-        self.build_info = self._gauge("build_info", "Always 1; what runs.", "version", "python")
-        self.config_info = self._gauge(
-            "config_info", "1 for the settings in force; the digest changes when they do.", "digest"
-        )
-        self.plugin_info = self._gauge(
-            "plugin_info", "1 for each active plugin; position is its place in the order.", "plugin", "position"
-        )
-        self.config_reloads = self._counter("config_reloads_total", "Attempts to reload the settings.", "outcome")
-
-    def _counter(self, name: str, text: str, *labels: str) -> Family[Counter]:
-        return Family(f"predawn_{name}", text, labels, Counter, self.registry)
-
-    def _gauge(self, name: str, text: str, *labels: str) -> Family[Gauge]:
-        return Family(f"predawn_{name}", text, labels, Gauge, self.registry)
-
-    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Family[Histogram]:
-        return Family(f"predawn_{name}", text, labels, partial(Histogram, bounds), self.registry)
+        self._classes: dict[str, TenantMeters] = {}
+        self._default = self._strangers = TenantMeters(self, DEFAULT)
+        self.spent = {when: self.phase_seconds.of(when) for when in WHENS}
+        """Seconds by when they were spent: `before`, `during`, `alongside`, `after`."""
+        self.during = self.spent["during"]
 
     # -- the request path
 
@@ -332,17 +94,33 @@ class Metrics:
             found = self._traffic[key] = TrafficMeters(self, *words)
         return found
 
+    def tenant(self, name: str) -> TenantMeters:
+        """The meters of the class of a tenant."""
+        return self._classes.get(name, self._default)
+
+    def refused(self, route: RouteName, code: int, seconds: float) -> None:
+        """Count a request that was answered before it was known who asks for what."""
+        self.traffic(route, "", "", stream=False).observe(code=code, total_s=seconds, overhead_s=seconds)
+        self._strangers.observe(code, seconds)
+        self.during.value += seconds
+
     def in_flight(self, route: RouteName) -> Gauge:
         """Keep it; `inc()` when a request comes and `dec()` when it has been answered."""
         return self.requests_in_flight.of(route)
 
-    def upstream_call(self, upstream: str, model: str, outcome: str, seconds: float) -> None:
+    def upstream_call(  # noqa: PLR0917 - once per call: keywords cost 0.2 us
+        self, upstream: str, model: str, outcome: str, seconds: float, exchange: str = "", at: float = 0.0
+    ) -> None:
         """Count one call to an upstream; `model` is the alias, `outcome` the ledger's word for how it ended."""
-        self.upstream_durations.of(
+        meter = self.upstream_durations.of(
             upstream if upstream in self._upstreams else OTHER,
             model if model in self._models else OTHER,
             outcome if outcome in CALL_OUTCOMES else OTHER,
-        ).observe(seconds)
+        )
+        if exchange:
+            meter.observe_of(seconds, exchange, at)
+        else:
+            meter.observe(seconds)
 
     def tokens_beside(self, upstream: str, model: str, phase: str, prompt: int, output: int) -> None:
         """Count tokens of a call that is no part of the answer."""
@@ -376,7 +154,7 @@ class Metrics:
         """The meters of a plugin's hook; they are created at 0."""
         for reason in HOOK_REASONS:
             self.hook_errors.of(plugin, hook, reason)
-        return HookMeters(self.hook_duration.of(plugin, hook), self.hook_errors, plugin, hook)
+        return HookMeters(self.hook_duration.of(plugin, hook), self.hook_errors, plugin, hook, self.spent["after"])
 
     @property
     def event_loop_lag(self) -> Histogram:
@@ -392,12 +170,15 @@ class Metrics:
         self._upstreams = frozenset(upstream.name for upstream in settings.upstreams)
         self._traffic.clear()
         self._start_traffic(settings)
+        self._start_tenants(settings)
         for upstream in settings.upstreams:
             self._start_upstream(upstream.name)
             if upstream.relay:
                 self.traffic("raw", OTHER, upstream.name, stream=False).start()
         for outcome in ("ok", "failed"):
             self.config_reloads.of(outcome)
+        for outcome in SPAN_OUTCOMES:
+            self.trace_spans.of(outcome)
         self.build_info.of(_version(), platform.python_version()).set(1)
         self.config_info.children.clear()
         self.config_info.of(_digest(settings)).set(1)
@@ -413,6 +194,13 @@ class Metrics:
             label = OTHER if model.name == "*" else model.name
             for target in model.all_targets:
                 self._start_target(label, upstreams.get(target.upstream))
+
+    def _start_tenants(self, settings: Settings) -> None:
+        self._classes = {}
+        for name, tenants in settings.access.tenant_classes.items():
+            meters = TenantMeters(self, name)
+            self._classes |= dict.fromkeys(tenants, meters)
+        self._default, self._strangers = TenantMeters(self, DEFAULT), TenantMeters(self, NONE)
 
     def _start_target(self, model: str, upstream: UpstreamSettings | None) -> None:
         if upstream is None:
@@ -444,12 +232,6 @@ def new_registry() -> CollectorRegistry:
 def families(metrics: Metrics) -> Iterable[Family[Counter] | Family[Gauge] | Family[Histogram]]:
     """Every metric, in the order of declaration."""
     return (value for value in vars(metrics).values() if isinstance(value, Family))
-
-
-def render(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
-    """The body and content type of /metrics, in the format that the `Accept` header asks for; run it in a thread."""
-    encode, content_type = choose_encoder(accept)
-    return encode(metrics.registry), content_type
 
 
 async def watch_event_loop(metrics: Metrics, clock: Clock, every_s: float = 0.5) -> None:

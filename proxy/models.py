@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import Hooks, Pipeline
@@ -95,6 +95,11 @@ class Models:
                 404, f"{unknown('model', name[:200], self.names)}.", code="model_not_found", param="model"
             )
         return model
+
+    def bare(self, name: str) -> Model:
+        """The same as `find`, with no plugin acting on it."""
+        model = self.find(name)
+        return replace(model, pipeline=Pipeline.bare(model.sender.send))
 
     async def send(self, exchange: Exchange) -> Reply:
         """Send an exchange upstream without any plugin."""

@@ -8,14 +8,16 @@ keep up, and neither ever ends an answer cleanly that the upstream did not end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, closing, tapped
+from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
@@ -183,8 +185,28 @@ class StreamSink:
             self._comments.cancel()
             self._comments = None
 
-    async def finish(self) -> web.StreamResponse:
+    @property
+    def takes_trailers(self) -> bool:
+        """True if the client said that it reads headers after the body, and HTTP allows them there."""
+        if self._request.version < HttpVersion11:
+            return False
+        told = ",".join(self._request.headers.getall("TE", ()))
+        return any(item.strip().lower() == "trailers" for item in told.split(","))
+
+    async def finish(self, trailers: Mapping[str, str] | None = None) -> web.StreamResponse:
+        """End the stream, with headers behind it where it is chunked."""
         assert self._response is not None
+        writer = self._request.writer
+        if trailers and self._chunked and isinstance(writer, StreamWriter):
+            lines = "".join([f"{name}: {value}\r\n" for name, value in trailers.items()])
+            if lines.count("\n") != len(trailers) or lines.count("\r") != len(trailers):
+                raise ValueError("a trailer of the answer holds a line break")
+            transport = self._transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            transport.write(b"0\r\n" + lines.encode("latin-1", "replace") + b"\r\n")
+            writer.chunked = False  # the last chunk is written: aiohttp, which knows no trailers, has nothing to add
+            await writer.drain()
         await self._response.write_eof()
         return self._response
 
@@ -360,6 +382,8 @@ class IdleWatch:
 def filtered(chunk: Chunk, filters: Sequence[ChunkFilter]) -> Iterable[Chunk]:
     """What becomes of one chunk: each filter sees what the one before it let through."""
     chunks: list[Chunk] = [chunk]
+    if not filters:
+        return chunks
     for function in filters:
         passed: list[Chunk] = []
         for item in chunks:
@@ -390,20 +414,22 @@ async def pump_chunks(
         is_last_seen = is_last_seen or chunk.is_last
         for item in filtered(chunk, filters):
             for event in _events(item, route, upstream, include_usage=not hides_usage):
-                meter.saw(event)
                 is_done_seen = is_done_seen or is_done(event)
-                if not (hides_usage and is_usage_only(event)):
-                    sink.write(event)
+                writes.add(event, is_shown=not (hides_usage and is_usage_only(event)))
 
-    async with closing(reply.chunks):
-        async for chunk in reply.chunks:
-            send(chunk)
-            if sink.is_full:
-                await sink.drain()
-    if not is_done_seen and route in ("chat", "completions") and not reply.is_stream:
-        send(Chunk(b"data: [DONE]\n\n", is_last=True))
-    elif filters and not is_last_seen:
-        send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
+    with JoinedWrites(sink, meter) as writes:
+        async with closing(reply.chunks):
+            async for chunk in Unhurried(reply.chunks, writes.flush_before_waiting):
+                send(chunk)
+                if writes.size > MOST_BYTES:
+                    writes.flush()
+                    await asyncio.sleep(0)  # an answer that is there already is not the only one
+                if sink.is_full:
+                    await sink.drain()
+        if not is_done_seen and route in ("chat", "completions") and not reply.is_stream:
+            send(Chunk(b"data: [DONE]\n\n", is_last=True))
+        elif filters and not is_last_seen:
+            send(Chunk(b": end\n\n", is_last=True))  # filters give out what they held back
 
 
 def _events(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:

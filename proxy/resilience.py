@@ -209,7 +209,7 @@ class Sender:
             exchange.path,
             model,
             body,
-            exchange.headers,
+            exchange.headers if exchange.trace is None else exchange.trace.onward(call, exchange.headers),
             exchange.stream,
             exchange.decoded,
             exchange.tenant,

@@ -22,7 +22,7 @@ from predawn.proxy.generation import Generation, Shared
 from predawn.proxy.http_server import HttpServer, listen
 from predawn.proxy.jobs.opening import JobsOpener
 from predawn.proxy.jobs.protocol import JobsError
-from predawn.proxy.metrics import Metrics, watch_event_loop
+from predawn.proxy.metrics import Metrics, new_registry, watch_event_loop
 from predawn.proxy.problems import SettingsError
 from predawn.proxy.settings import Settings
 from predawn.proxy.store import StoreError
@@ -145,7 +145,7 @@ async def running(
     """
     clock = clock if clock is not None else SystemClock()
     tasks = Tasks()
-    metrics = Metrics(registry if registry is not None else CollectorRegistry())
+    metrics = Metrics(registry if registry is not None else new_registry())
     metrics.prepare(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(tasks.cancel)
@@ -156,7 +156,7 @@ async def running(
         jobs = JobsOpener(settings, clock, tasks, runs=settings.jobs.in_servers or not api)
         stack.push_async_callback(jobs.aclose)  # also when a later plugin keeps the server from starting
         shared = Shared(clock, tasks, metrics, access, store, open_jobs=jobs)
-        app = App(await Generation.start(settings, shared), metrics)
+        app = App(await Generation.start(settings, shared), metrics, worker=worker)
         stack.push_async_callback(_close_generations, app)
         stack.push_async_callback(jobs.drain)
         if not api and not jobs.is_open:
@@ -207,6 +207,8 @@ async def _listen_admin(settings: Settings, app: App, stack: AsyncExitStack, por
     admin = HttpServer(app.handle_admin, body_limit=1 << 20)
     sockets, admin_port = await listen(admin, server.admin_host, wanted)
     stack.push_async_callback(_stop, admin, sockets)
+    app.live.admin_port = admin_port
+    stack.callback(app.live.viewers.close)
     return admin_port
 
 

@@ -62,21 +62,21 @@ class Service:
         """True while requests are in progress."""
         return bool(self.conversations) or self.relays > 0
 
-    async def serve(self, request: Request, route: Route, ident: str) -> web.StreamResponse:
-        """Answer a request to one of the completion endpoints. Raises `RequestError` for what is not admitted."""
+    async def serve(self, request: Request, route: Route, ident: str, *, bare: bool = False) -> web.StreamResponse:
+        """Answer a request to one of the completion endpoints. Raises `RequestError` for what is not admitted.
+
+        `bare`: past all plugins, for an operator who compares; observers see it as a probe, to learn nothing from it.
+        """
         began = perf_counter()
         in_flight = self._in_flight[route.name]
         in_flight.inc()
         conversation: Conversation | None = None
         try:
-            conversation = await self._admit(request, route, ident, began)
+            conversation = await self._admit(request, route, ident, began, bare=bare)
             self.conversations.add(conversation)
             return await conversation.run()
         except RequestError as exc:
-            seconds = perf_counter() - began
-            self.tools.metrics.traffic(route.name, "", "", stream=False).observe(
-                code=exc.status, total_s=seconds, overhead_s=seconds
-            )
+            self.tools.metrics.refused(route.name, exc.status, perf_counter() - began)
             raise
         finally:
             in_flight.dec()
@@ -91,7 +91,7 @@ class Service:
                 message = "The request took longer than its time limit (timeouts.total_s of the upstream)."
                 conversation.interrupt(RequestError(504, message, type="server_error", code="upstream_timeout"))
 
-    async def _admit(self, request: Request, route: Route, ident: str, began: float) -> Conversation:
+    async def _admit(self, request: Request, route: Route, ident: str, began: float, *, bare: bool) -> Conversation:
         """Raises `RequestError` for what cannot be served."""
         identity = self.access.identify(request.headers, request.remote or "")
         body = await read_request(request, self.settings.server.body_limit_mb)
@@ -102,7 +102,7 @@ class Service:
         if identity.key is not None and identity.key.models is not None:
             refuse_two_models(body)
             self.access.check_model(identity, head.model)
-        model = self.models.find(head.model)
+        model = self.models.bare(head.model) if bare else self.models.find(head.model)
         self._check_choices(head)
         query = request.rel_url.raw_query_string
         is_trusted = bool(self._trusted) and request.remote in self._trusted
@@ -123,6 +123,8 @@ class Service:
         )
         exchange.head = head
         exchange.alias = model.name
+        if bare:
+            exchange.call_purpose = "probe"
         return Conversation(self.tools, self.access, request, exchange, model, identity)
 
     def _check_choices(self, head: Head) -> None:

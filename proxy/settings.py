@@ -37,6 +37,15 @@ def _http_url(value: str) -> str:
 HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
 
 
+def _class_name(value: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_-]{0,31}", value) or value in {"default", "none"}:
+        raise ValueError("must be a short word in small letters, and not `default` or `none`")
+    return value
+
+
+TenantClass: TypeAlias = Annotated[str, AfterValidator(_class_name)]
+
+
 class Part(BaseModel):
     """A part of the settings: unknown keys are errors, values never change."""
 
@@ -66,6 +75,11 @@ class ServerSettings(Part):
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="Port of /metrics and friends; the API's port plus 1000 when absent."
     )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Key that the live page asks everybody for; without one it is shown on the server itself only.",
+    )
     workers: int = Field(
         default=1, ge=1, le=256, description="Processes sharing the port; each has its own admin port."
     )
@@ -89,6 +103,12 @@ class ServerSettings(Part):
         default=(), description="Networks whose `x-forwarded-*` headers travel on."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="What is logged, and how.")
+
+    @field_validator("admin_key", mode="before")
+    @classmethod
+    def _no_key_is_none(cls, value: Any) -> Any:
+        """`${NAME:-}` without the variable means no key."""
+        return value or None
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -333,6 +353,20 @@ class AccessSettings(Part):
     limits_url: str | None = Field(
         default=None, repr=False, description="Redis for limits shared by several servers; memory when absent."
     )
+    tenant_classes: dict[TenantClass, tuple[str, ...]] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="Classes of tenants for metrics, `gold: [acme, umbrella]`; a tenant of none is `default`.",
+    )
+
+    @field_validator("tenant_classes")
+    @classmethod
+    def _each_tenant_once(cls, classes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        tenants = [tenant for each in classes.values() for tenant in each]
+        twice = sorted({tenant for tenant in tenants if tenants.count(tenant) > 1})
+        if twice:
+            raise ValueError(f"tenants in more than one class: {', '.join(twice)}")
+        return classes
 
 
 class JobSettings(Part):

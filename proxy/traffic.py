@@ -73,21 +73,26 @@ class TrafficMeters:
         output_tokens: int = 0,
         cached_tokens: int = 0,
         reasoning_tokens: int = 0,
+        exchange: str = "",
+        at: float = 0.0,
     ) -> None:
-        """Count one finished request: 0.75 µs for a stream, against 4.5 µs with prometheus_client's own."""
+        """Count one finished request: 1.2 µs for a stream, against 4.5 µs with prometheus_client's own.
+
+        `exchange` and `at`, when it ended, make it an example of its buckets.
+        """
         counter = self._codes.get(code)
         if counter is None:
             counter = self._code(code)
         counter.value += 1
-        self._duration.observe(total_s)
+        self._duration.observe_of(total_s, exchange, at)
         # calls to upstreams may overlap, so that their sum exceeds the whole
-        self._overhead.observe(overhead_s if overhead_s > 0 else 0.0)
+        self._overhead.observe_of(overhead_s if overhead_s > 0 else 0.0, exchange, at)
         if ttft_s is not None:
-            self._ttft.observe(ttft_s)
+            self._ttft.observe_of(ttft_s, exchange, at)
         if mean_gap_s is not None:
-            self._mean_gap.observe(mean_gap_s)
+            self._mean_gap.observe_of(mean_gap_s, exchange, at)
         if max_gap_s is not None:
-            self._max_gap.observe(max_gap_s)
+            self._max_gap.observe_of(max_gap_s, exchange, at)
         self._input.value += input_tokens
         self._output.value += output_tokens
         self._cached.value += cached_tokens

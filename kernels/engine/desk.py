@@ -120,6 +120,7 @@ class Desk:
             prefilled=stats.prefill_tokens,
             decoded=stats.decode_tokens,
             lookup_accepted=stats.accepted,
+            steps=stats.steps,
         )
 
 

@@ -22,6 +22,7 @@ from predawn.kernels.engine.sampling import Sampling
 from predawn.kernels.engine.scheduler import Scheduler
 from predawn.kernels.engine.sequence import Finish, Request, Sequence, Token
 from predawn.kernels.engine.stats import Counts, EngineStats
+from predawn.kernels.engine.steps import Steps
 from predawn.kernels.engine.throughput import Throughput
 from predawn.kernels.engine.width import Vote
 
@@ -83,6 +84,7 @@ class Engine:
         self._clock = clock
         self._throughput = Throughput()
         self._counts = Counts()
+        self._steps = Steps()
 
     def __repr__(self) -> str:
         return f"<Engine {self._scheduler!r}>"
@@ -153,6 +155,7 @@ class Engine:
             free_pages=self._pool.free,
             preemptions=self._scheduler.preemptions,
             **asdict(self._counts),
+            steps=self._steps.told(),
         )
 
     def _refuse_if_overloaded(self) -> None:
@@ -195,7 +198,9 @@ class Engine:
         )
         sequence.computed += size
         self._counts.prefill_tokens += size
-        self._throughput.prefill_s.add(self._clock() - begun, size)
+        took_s = self._clock() - begun
+        self._throughput.prefill_s.add(took_s, size)
+        self._steps.prefill.add(took_s)
         return logits
 
     def _begin_choices(self, sequence: Sequence, logits: Tensor) -> list[Token]:
@@ -222,7 +227,10 @@ class Engine:
             logits = self._compute_rows(group, repeat)
             self._widen(group, logits)
             tokens += self._choose(group, logits)
-        self._throughput.decode_s.add(self._clock() - begun, len(tokens))
+        took_s = self._clock() - begun
+        self._throughput.decode_s.add(took_s, len(tokens))
+        self._steps.decode.add(took_s)
+        self._steps.batch.add(len(batch))
         return tokens
 
     def _rows(self, batch: list[Sequence]) -> list[_Rows]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from predawn.kernels.engine.asks import Kind
+from predawn.kernels.engine.steps import Told
 
 LENGTH_BYTES: Final = 4
 Finish: TypeAlias = Literal["stop", "length"]
@@ -164,6 +165,7 @@ class Stats(Struct, tag="stats", kw_only=True, array_like=True, frozen=True):
     prefilled: int
     decoded: int
     lookup_accepted: int
+    steps: Told = {}
 
 
 Order: TypeAlias = Open | Ask | Cancel | Ping

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from predawn.kernels.engine.steps import Told
 
 
 @dataclass(slots=True)
@@ -44,3 +46,4 @@ class EngineStats:
     drafted: int
     accepted: int
     refused: int
+    steps: Told = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from predawn.plugins import Budget
 from predawn.plugins.budget.capabilities import Capabilities
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from predawn.plugins.budget.price import Price
     from predawn.plugins.budget.prices import Prices
     from predawn.plugins.budget.settings import BudgetSettings, TierSettings
+
+
+UNUSED: Final = 0.5
+"""Share of the credit that may be saved up from which on nothing is gained by trying whether less would do."""
+HOPE: Final = 2.0
+"""Standard errors by which a tier must be thought better than seen for an experiment with it to be worth its price."""
 
 
 def policy_of(settings: BudgetSettings) -> Policy:
@@ -161,6 +167,11 @@ class Allocator:
         expected = state.curves.cost(place[0], menu[at].name, place[1])
         if price is not None and expected > MOST_TARGETS * price.target:
             return None
+        if price is not None and price.saved > UNUSED and expected < choice.expected:
+            return None  # what it might save is not wanted
+        gained = state.curves.value(*_at(place, menu[at]), HOPE) - state.curves.value(*_at(place, choice.tier))
+        if gained <= (price.now * (expected - choice.expected) if price is not None else 0.0):
+            return None
         return Choice(menu[at], expected, f"explores, instead of {choice.tier.name}")
 
     def _budget(self, tier: TierSettings, seen: Seen, features: Features, terms: Terms) -> Budget:
@@ -182,6 +193,10 @@ class Allocator:
             verify = wish.verify
         limit = _least(tier.max_output_tokens, wish.max_output_tokens)
         return Budget(effort, limit, samples, rounds, verify, tier.deadline_s)
+
+
+def _at(place: tuple[Any, float], tier: TierSettings) -> tuple[Any, str, float]:
+    return place[0], tier.name, place[1]
 
 
 def _least(one: int | None, other: int | None) -> int | None:

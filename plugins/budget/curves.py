@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from predawn.plugins.budget.features import Kind
     from predawn.plugins.budget.outcomes import Outcome
 
-BINS: Final = 3
+BINS: Final = 6
 """Classes of difficulty for which costs and corrections are kept apart."""
 PRIOR_COUNT: Final = 8.0
 """Outcomes that weigh as much as the guess."""
@@ -127,13 +127,17 @@ class Curves:
         """The chance to be right, by all that is known; so many standard errors better with `optimism`."""
         guess = self.guess(tier, difficulty)
         place = bin_of(difficulty)
-        total = weights = 0.0
+        total = weights = whole = whole_weights = 0.0
         for name, share in ((kind, 1.0), ("", 0.25)):  # other kinds of tasks say a little
             arm = self._arms.get((name, tier))
             if arm is not None:
                 total += share * arm.residuals[place]
                 weights += share * arm.weights[place]
-        value = guess + total / (weights + PRIOR_COUNT)
+                whole += share * sum(arm.residuals)
+                whole_weights += share * sum(arm.weights)
+        # what holds at all difficulties holds at this one, until it has taught something else
+        whole /= whole_weights + PRIOR_COUNT
+        value = guess + (total + PRIOR_COUNT * whole) / (weights + PRIOR_COUNT)
         if optimism:
             value += optimism * math.sqrt(0.25 / (weights + 1.0))
         return min(max(value, 0.0), 1.0)

@@ -26,6 +26,8 @@ PULL: Final = 0.002
 FIRST_SLOPE: Final = 0.05
 """As if so much had been seen of every feature before: the first outcomes do not turn everything round."""
 MOST_WEIGHT: Final = 12.0
+STRIDE: Final = 0.05
+"""How much of a surprise in costs is learnt from one request: all of it, and the next one's guess would be noise."""
 MOST_STRETCH: Final = 1.5
 """How far, as a logarithm, a request may be expected to cost more or less than others of its tier."""
 
@@ -146,7 +148,7 @@ class State:
         weights, count = self._lengths.get(outcome.tier) or ([0.0] * len(NAMES), 0)
         ratio = math.log(tokens / self.curves.cost(outcome.kind, outcome.tier, outcome.difficulty))
         error = _clamped(_clamped(ratio) - sum(map(_times, weights, values)))
-        step = error / (length * math.sqrt(1.0 + count / 50.0))
+        step = STRIDE * error / (length * math.sqrt(1.0 + count / 50.0))
         self._lengths[outcome.tier] = (
             [one + step * value for one, value in zip(weights, values, strict=True)],
             count + 1,

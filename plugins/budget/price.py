@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 REPAYMENT = 0.12
 """How far each target of debt moves the logarithm of the price until the debt is paid."""
-LEARNING_RATE = 0.025
+LEARNING_RATE = 0.03
 """The part of that movement which each request makes last. Much faster, and the price would swing."""
 MOST_CREDIT = 10.0
 """Targets that count at most as saved up: a quiet week does not pay for a wild hour."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from predawn.plugins import Chunk, Reply
 from predawn.plugins.calls.side import OPEN
@@ -14,6 +14,10 @@ from predawn.proxy.upstreams.base import UpstreamError
 if TYPE_CHECKING:
     from predawn.plugins import Exchange
     from predawn.plugins.calls.side import SideCall
+
+
+MESSAGE_PROMPT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+"""Which members make up the prompt of a message."""
 
 
 def usage_of_calls(exchange: Exchange) -> dict[str, Any]:
@@ -69,15 +73,49 @@ def _ledger_now(exchange: Exchange) -> Ledger:
 
 
 def standard_usage(exchange: Exchange) -> dict[str, Any]:
-    """The answer's own tokens in the members that clients of chat and completions read."""
+    """The answer's own tokens in the members that clients of its API read."""
     ledger = _ledger_now(exchange)
     prompt, output = ledger.prompt, ledger.output
+    if exchange.route == "messages":  # where the prompt is told without what was cached
+        cached = ledger.cached_prompt
+        told = dict(zip(MESSAGE_PROMPT, (prompt - cached, cached, 0), strict=True))
+        return {**told, "output_tokens": output}
+    if exchange.route == "responses":
+        return {
+            "input_tokens": prompt,
+            "input_tokens_details": {"cached_tokens": ledger.cached_prompt},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": ledger.reasoning},
+            "total_tokens": prompt + output,
+        }
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
     if ledger.cached_prompt:
         usage["prompt_tokens_details"] = {"cached_tokens": ledger.cached_prompt}
     if ledger.reasoning:
         usage["completion_tokens_details"] = {"reasoning_tokens": ledger.reasoning}
     return usage
+
+
+def _with(usage: Mapping[str, Any], standard: Mapping[str, Any]) -> dict[str, Any]:
+    """A usage with other counts; what only an upstream knows of them stays."""
+    details = {
+        name: {**usage[name], **told}
+        for name, told in standard.items()
+        if isinstance(told, dict) and isinstance(usage.get(name), dict)
+    }
+    return {**usage, **standard, **details}
+
+
+def _is_same(usage: Mapping[str, Any], standard: Mapping[str, Any]) -> bool:
+    """Whether an upstream's usage has the totals of the answer."""
+    if "cache_read_input_tokens" in standard:
+        parts = [usage.get(name) for name in MESSAGE_PROMPT]
+        prompt = sum(part for part in parts if isinstance(part, int))
+        is_silent = "input_tokens" not in usage  # the message's first event has told it
+        is_asked = is_silent or prompt == sum(int(standard[name]) for name in MESSAGE_PROMPT)
+        return is_asked and bool(usage.get("output_tokens") == standard["output_tokens"])
+    names = [name for name in standard if name.endswith("_tokens") and name != "total_tokens"]
+    return all(usage.get(name) == standard[name] for name in names)
 
 
 def answer(
@@ -158,6 +196,8 @@ class _Telling:
 
     def _is_usage(self, chunk: Chunk) -> bool:
         """True for the chunk whose only content is the usage: ours comes in its place."""
+        if self._last and b'"usage"' not in chunk.raw:
+            return False  # as nearly all are: nothing needs to be decoded
         data = chunk.data
         if data is None:
             return False
@@ -187,10 +227,10 @@ class _Telling:
         if data is None:
             return chunk
         if isinstance(usage := data.get("usage"), dict) and data.get("type") in ("message_delta", "message", None):
-            return chunk.with_data({**data, "usage": self._beside(usage)})
+            return chunk.with_data({**data, "usage": self._told(usage)})
         response = data.get("response")
         if isinstance(response, dict) and isinstance(usage := response.get("usage"), dict):
-            return chunk.with_data({**data, "response": {**response, "usage": self._beside(usage)}})
+            return chunk.with_data({**data, "response": {**response, "usage": self._told(usage)}})
         return chunk
 
     def _told(self, usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,8 +239,7 @@ class _Telling:
         if not exchange.ledger.is_answer_booked and not any(side.is_chosen for side in _running(exchange)):
             return self._beside(usage)  # it was answered from here
         standard = standard_usage(exchange)
-        is_same = all(usage.get(name) == standard[name] for name in ("prompt_tokens", "completion_tokens"))
-        return self._beside(usage if is_same else {**usage, **standard})
+        return self._beside(usage if _is_same(usage, standard) else _with(usage, standard))
 
     def _beside(self, usage: Mapping[str, Any]) -> dict[str, Any]:
         return {**usage, "predawn": {**usage_of_calls(self._exchange), **self._more()}}

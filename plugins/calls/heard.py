@@ -13,10 +13,12 @@ from predawn.proxy.wire.text import Lane, texts
 
 if TYPE_CHECKING:
     from predawn.plugins import Chunk
+    from predawn.plugins.calls.plain import Said
     from predawn.proxy.exchange import RouteName
 
 TEXT_KINDS = frozenset({"content", "text", "output_text"})
 REASONING_KINDS = frozenset({"reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_summary_text"})
+THOUGHTS = frozenset({"reasoning_content", "reasoning"})
 CHARACTERS_PER_TOKEN = 4
 """Where a whole answer comes without its usage."""
 
@@ -97,7 +99,7 @@ class HeardChoice:
 
     @property
     def logprobs(self) -> list[TokenLogprob] | None:
-        """The tokens of the text in order, or `None` if the upstream told nothing of them."""
+        """The tokens of thought and text in order, or `None` if the upstream told nothing of them."""
         if self._unread:
             for told in self._unread:
                 self._logprobs += _logprobs(told)
@@ -133,6 +135,10 @@ class HeardChoice:
         reason = choice.get("finish_reason")
         if reason is not None:
             self.finish_reason = str(reason)
+
+    def add(self, said: Said) -> None:
+        """More text, which is not counted by this."""
+        (self._reasoning if said.member in THOUGHTS else self._text).add(said.text)
 
     def _saw_more(self, delta: dict[str, Any]) -> int:
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
@@ -193,6 +199,13 @@ class Heard:
             error = data["error"]
             self.error = str(error.get("message") if isinstance(error, dict) else error)[:500] or "an error"
 
+    def saw_plainly(self, said: Said) -> None:
+        """Take in a chunk of chat or completions that says no more than this."""
+        self.chunks += 1
+        choice = self._first if said.choice == 0 else self._choice(said.choice)
+        choice.tokens += 1
+        choice.add(said)
+
     def _choice(self, index: Any) -> HeardChoice:
         if index == 0 or not isinstance(index, int) or isinstance(index, bool):
             return self._first
@@ -214,6 +227,8 @@ class Heard:
     def _saw_event(self, data: dict[str, Any], lanes: dict[Lane, Pieces]) -> None:
         """A named event of `/v1/responses` or `/v1/messages`, or a whole body of theirs."""
         first = self._first
+        if data.get("type") == "error" and "error" not in data:  # of `/v1/responses`
+            self.error = str(data.get("message"))[:500] or "an error"
         for span in texts(data, self._route):
             pieces = lanes.get(span.lane)
             if pieces is None or span.whole:
@@ -286,14 +301,20 @@ class Heard:
 def _count(told: Mapping[str, Any]) -> int:
     for name in ("content", "tokens"):
         if isinstance(items := told.get(name), list):
-            return len(items)
+            thoughts = told.get("reasoning_content")
+            return len(items) + len(thoughts) if isinstance(thoughts, list) else len(items)
     return 0
 
 
 def _logprobs(told: Mapping[str, Any]) -> list[TokenLogprob]:
-    """The tokens of one `logprobs` member, chat's or completions'; what makes no sense is left out."""
+    """The tokens of one `logprobs` member, chat's or completions'; what makes no sense is left out.
+
+    Thoughts are among `content` with vLLM, and beside it, before it, with our own engine.
+    """
     content = told.get("content")
     if isinstance(content, list):
+        if isinstance(thoughts := told.get("reasoning_content"), list):
+            content = [*thoughts, *content]
         return [made for item in content if (made := _chat_token(item)) is not None]
     tokens, values, tops = told.get("tokens"), told.get("token_logprobs"), told.get("top_logprobs")
     if not isinstance(tokens, list) or not isinstance(values, list):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
@@ -11,16 +12,21 @@ from predawn.plugins import Chunk, Exchange, Reply
 from predawn.plugins.calls.bodies import side_body
 from predawn.plugins.calls.booking import book, own_tokens, rebook, see_count, with_counted_prompt
 from predawn.plugins.calls.heard import Heard
+from predawn.plugins.calls.plain import Said, said_plainly
 from predawn.plugins.calls.refused import Refused, body_of_refusal
+from predawn.plugins.calls.taking import SLICE_S, Untaken
 from predawn.plugins.calls.tokens import Entry, Tokens
+from predawn.proxy.exchange import tapped
 from predawn.proxy.upstreams.base import UpstreamError
-from predawn.proxy.wire.sse import EventTooLargeError
+from predawn.proxy.wire.sse import EventTooLargeError, event_chunk, split_events
 
 if TYPE_CHECKING:
     from predawn.plugins import CallNext
 
 SidePurpose: TypeAlias = Literal["serve", "sample", "probe", "verify"]
 Stopped: TypeAlias = Literal["", "cancelled", "deadline"]
+Take: TypeAlias = Callable[[Chunk, Said | None], bool]
+"""Takes a chunk, of which a plain one is read already, or says that it cannot without waiting."""
 T = TypeVar("T")
 TURNS = 100
 """Rounds of the event loop that an interrupted task gets to let go of what it waits for."""
@@ -35,8 +41,8 @@ class SideCall:
 
     Nothing is sent before somebody listens: by iterating, `whole()` or `begin()`, which raise `Refused` for an error
     that the upstream answered, and `UpstreamError` or `RequestError` where no answer came or none to its end.
-    `cancel()` may be called by anybody at any time. Leaving the context, or the end of the client's exchange, closes
-    the upstream's connection.
+    `cancel()` may be called by anybody at any time. Several tasks may listen, to all that comes if `keep`. Leaving the
+    context, or the end of the client's exchange, closes the upstream's connection.
 
     `call` is `call_next`, or `App.send` to go around plugins. `changes` are members of the request to set, `without`
     those to leave out; everything else goes out as the client wrote it. `purpose` is where its tokens are booked unless
@@ -47,16 +53,21 @@ class SideCall:
 
     __slots__ = (
         "_call",
+        "_count",
         "_entry",
         "_followers",
         "_interrupted",
         "_is_begun",
         "_iterator",
         "_keep",
+        "_kept_reasoning",
         "_kept_tokens",
         "_last",
         "_listener",
+        "_reads_plainly",
+        "_said",
         "_serving",
+        "_take",
         "_timeout_s",
         "_timer",
         "chunks",
@@ -93,6 +104,7 @@ class SideCall:
         """The child: its verdicts, decisions and ledger are this call's alone."""
         self.purpose: SidePurpose = purpose
         self.heard = Heard(exchange.route)
+        self._reads_plainly = exchange.route in ("chat", "completions")
         self.reply: Reply | None = None
         """Status and headers, once they are there."""
         self.stopped: Stopped = ""
@@ -109,11 +121,17 @@ class SideCall:
         self._call = call
         self._keep = keep
         self._kept_tokens: int | None = None
+        self._kept_reasoning: int | None = None
         self._timeout_s = timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._is_begun = False
         self._iterator: AsyncIterator[Chunk] | None = None
         self._last: Chunk | None = None
+        self._count = 0
+        """Of the chunks that came."""
+        self._take: Take | None = None
+        self._said: Said | None = None
+        """What the last chunk says, where it is a plain one."""
         self._listener: asyncio.Task[Any] | None = None
         """The task that waits for this call."""
         self._interrupted = False
@@ -149,7 +167,6 @@ class SideCall:
                 if not reply.ok:
                     body = await self._wait(body_of_refusal(reply))
                     raise Refused(reply, body or b"")
-                self._iterator = aiter(reply.chunks)
                 self._adopt()
                 self._tell()
         except BaseException as exc:
@@ -179,18 +196,40 @@ class SideCall:
                 self._timer = asyncio.get_running_loop().call_later(left, self._stop, "deadline")
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self
+        """What comes from now on."""
+        return _Listening(self, self._count)
 
-    async def __anext__(self) -> Chunk:
-        iterator = self._iterator
-        if iterator is None:
-            await self.begin()
-            iterator = self._iterator
-        if self._listener is not None and not self.is_over:
-            return await self._overheard()
-        if iterator is None or self.is_over or self.stopped:
+    async def chunk_behind(self, at: int) -> tuple[Chunk, int]:
+        """The chunk that follows the first `at` of them, and how many there are with it.
+
+        Raises `StopAsyncIteration` where there is none, and `RuntimeError` for one that has gone by and was not kept.
+        """
+        while at >= self._count:
+            if self._listener is None or self.is_over:
+                return await self._untaken(), self._count
+            await self._more()
+            if self.failure is not None and at >= self._count:
+                raise self.failure
+        if not self._keep:
+            raise RuntimeError("another task listens to this call, which keeps no chunks: make it with keep=True")
+        return self.chunks[at], at + 1
+
+    async def _untaken(self) -> Chunk:
+        until = perf_counter() + SLICE_S
+        while True:
+            chunk = await self._next()
+            if self._take is None or isinstance(self._iterator, Untaken) or not self._take(chunk, self._said):
+                return chunk
+            if perf_counter() > until:  # all of it may be there already
+                await self._wait(asyncio.sleep(0))
+                until = perf_counter() + SLICE_S
+
+    async def _next(self) -> Chunk:
+        reply = await self.begin() if self._iterator is None else self.reply
+        if reply is None or self.is_over or self.stopped:
             await self.close()
             raise StopAsyncIteration
+        iterator = self._iterator = self._iterator or self._chunks_of(reply)
         if self._last is not None:
             self._last.forget()
         try:
@@ -208,28 +247,66 @@ class SideCall:
         if chunk is None or self.is_over:
             await self.close()
             raise StopAsyncIteration
-        self.heard.saw(chunk)
+        if not isinstance(iterator, Untaken):
+            is_as_it_came = self._reads_plainly and chunk.origin is None
+            self._said = said_plainly(chunk.raw) if is_as_it_came else None
+            self._saw(chunk, self._said)
         self._last = chunk
+        return chunk
+
+    def listen(self, take: Take) -> Self:
+        """Iterate what this returns: `take` is given each chunk first, and what it takes needs no task to be woken.
+
+        It is called from the read callback of the connection, with what a plain chunk says; it must not wait and must
+        not be given back what it has returned `True` for. Nothing that follows a chunk that it did not take is read
+        before that one has been iterated over.
+        """
+        self._take = take
+        return self
+
+    def _chunks_of(self, reply: Reply) -> AsyncIterator[Chunk]:
+        if self._take is not None and reply.is_raw and reply.source is not None and reply.split is split_events:
+            source = tapped(reply.source)
+            if source is not None:
+                return Untaken(source, self._offer, self.exchange.upstream)
+        return aiter(reply.chunks)
+
+    def _offer(self, event: bytes) -> Chunk | None:
+        """An event that has just been read; the chunk if it was not taken."""
+        assert self._take is not None
+        if self.is_over or self.stopped:
+            return None
+        said = said_plainly(event) if self._reads_plainly else None
+        chunk = Chunk(event) if said is not None else event_chunk(event)
+        self._saw(chunk, said)
+        return None if self._take(chunk, said) else chunk
+
+    def _saw(self, chunk: Chunk, said: Said | None) -> None:
+        if said is not None:
+            self.heard.saw_plainly(said)
+        else:
+            self.heard.saw(chunk)
+        self._count += 1
         if self._keep:
             self.chunks.append(chunk)
         if self._followers:
             self._tell()
-        return chunk
-
-    async def _overheard(self) -> Chunk:
-        """The chunk that another task is waiting for."""
-        await self._more()
-        if self.failure is not None:
-            raise self.failure
-        if self.is_over or self._last is None:
-            raise StopAsyncIteration
-        return self._last
 
     async def whole(self) -> Heard:
         """Listen to the end, or until it is stopped."""
-        async for _ in self:
-            pass
+        while not self.is_over:
+            await self._step()
+        if self.failure is not None:
+            raise self.failure
         return self.heard
+
+    async def _step(self) -> None:
+        """Until something more has come, whoever waits for it."""
+        if self._listener is not None:
+            await self._more()
+        else:
+            with suppress(StopAsyncIteration):
+                await self._untaken()
 
     async def follow(self) -> AsyncIterator[Chunk]:
         """Its chunks from the first, the rest as they come, whoever listens. It ends and fails as it does.
@@ -243,11 +320,8 @@ class SideCall:
                 yield self.chunks[at - 1]
             elif self.is_over:
                 break
-            elif self._listener is None:
-                async for _ in self:
-                    break
             else:
-                await self._more()
+                await self._step()
         if self.failure is not None:
             raise self.failure
 
@@ -369,7 +443,8 @@ class SideCall:
 
     def _entry_now(self) -> Entry:
         if self.is_chosen:
-            return Entry(self.tokens, "serve", self._kept_tokens, not self.parent.ledger.is_answer_booked)
+            brings = not self.parent.ledger.is_answer_booked
+            return Entry(self.tokens, "serve", self._kept_tokens, brings, self._kept_reasoning)
         return Entry(self.tokens, "verify" if self.purpose == "verify" else "discarded")
 
     def _book(self) -> None:
@@ -392,20 +467,22 @@ class SideCall:
         if self._entry is not None:
             self._entry = with_counted_prompt(self.exchange, self._entry, self._serving)
 
-    def choose(self, *, output_tokens: int | None = None) -> None:
+    def choose(self, *, output_tokens: int | None = None, reasoning_tokens: int | None = None) -> None:
         """Make it the answer, or a part of it: its tokens are the answer's, the first `output_tokens` of them if given.
+
+        `reasoning_tokens` is how many of those are thoughts, where that is known better than its usage tells.
 
         The first call chosen brings the answer's prompt; the prompts of others are booked as discarded. May be called
         while it runs and after it has ended. Its verdicts and decisions become those of the client's exchange.
         """
         was_chosen, self.is_chosen = self.is_chosen, True
         self._kept_tokens = output_tokens
+        self._kept_reasoning = reasoning_tokens
         self._adopt()
         if self._entry is not None:
             former, brought = self._entry, was_chosen and self._entry.brings_prompt
-            self._entry = Entry(
-                former.tokens, "serve", output_tokens, brought or not self.parent.ledger.is_answer_booked
-            )
+            brings = brought or not self.parent.ledger.is_answer_booked
+            self._entry = Entry(former.tokens, "serve", output_tokens, brings, reasoning_tokens)
             rebook(self.parent.ledger, self._serving, former, self._entry)
             if not was_chosen:
                 self._inherit()
@@ -423,3 +500,20 @@ class SideCall:
     def __repr__(self) -> str:
         state = "over" if self.is_over else "begun" if self._is_begun else "new"
         return f"<SideCall {self.purpose} {state} {self.stopped} {self.heard!r}>"
+
+
+class _Listening:
+    """One task's way through the chunks of a call; no chunk is missed, whoever else listens."""
+
+    __slots__ = ("_at", "_side")
+
+    def __init__(self, side: SideCall, at: int) -> None:
+        self._side = side
+        self._at = at
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        chunk, self._at = await self._side.chunk_behind(self._at)
+        return chunk

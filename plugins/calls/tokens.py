@@ -31,6 +31,8 @@ class Entry:
     kept: int | None = None
     brings_prompt: bool = True
     """False where the answer's prompt is counted already: the answer is made of several calls."""
+    kept_reasoning: int | None = None
+    """Thoughts among what is kept, where that was counted; else as many as the upstream tells."""
 
     @property
     def wasted(self) -> int:
@@ -51,7 +53,8 @@ class Entry:
             wasted = sign * self.wasted
             ledger.output += output - wasted
             ledger.discarded += wasted
-            ledger.reasoning += sign * min(tokens.reasoning, tokens.output - self.wasted)
+            reasoning = tokens.reasoning if self.kept_reasoning is None else self.kept_reasoning
+            ledger.reasoning += sign * min(reasoning, tokens.output - self.wasted)
             if self.brings_prompt:
                 ledger.prompt += prompt
                 ledger.cached_prompt += sign * tokens.cached

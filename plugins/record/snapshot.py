@@ -42,6 +42,14 @@ def _counted(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _by_choice(verdicts: Sequence[Verdict]) -> dict[str, dict[str, dict[str, int]]]:
+    """The same for each choice, of an answer that had several."""
+    choices = sorted({verdict.choice for verdict in verdicts})
+    if not choices or choices == [0]:
+        return {}
+    return {str(choice): _counted([one for one in verdicts if one.choice == choice]) for choice in choices}
+
+
 class Snapshot(NamedTuple):
     """An exchange without its bytes: taken on a path that counts microseconds, turned into a row off it.
 
@@ -125,6 +133,7 @@ class Snapshot(NamedTuple):
             "difficulty": self.difficulty,
             "budget": self.budget,
             "checks": _counted(self.verdicts),
+            **({"checks_by_choice": apart} if (apart := _by_choice(self.verdicts)) else {}),
         }
         try:
             return msgspec.Raw(_encode(record))

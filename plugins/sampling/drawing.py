@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from predawn.plugins import App, CallNext, Exchange, RegisteredVerifier, Verdict
+    from predawn.plugins import App, CallNext, Chunk, Exchange, RegisteredVerifier, Verdict
+    from predawn.plugins.calls.plain import Said
     from predawn.plugins.sampling.answers import Reader
     from predawn.plugins.sampling.control import Plan
     from predawn.plugins.sampling.judging import Judging
@@ -254,26 +256,31 @@ class Drawing:
             self._lost(draw, exc)
 
     async def _listen(self, draw: Draw, side: SideCall) -> None:
-        every, count, alone = self.means.strategy.progress_every, 0, len(draw.voices) == 1
-        grew = draw.growth.grew
-        async for chunk in side:
-            count += 1
-            grew()
-            if count == 1:
-                draw.has_begun = True
-                self.means.began(perf_counter() - draw.started_s)
-            size = len(chunk.raw)
-            draw.size += size
-            self._bytes += size
-            if draw.size > LARGEST_SAMPLE or self._bytes > LARGEST_DRAWING:
+        async for _chunk in side.listen(partial(self._took, draw)):
+            if self._is_too_large(draw):
                 message = f"the answers are too large to be kept: {self._bytes >> 20} MiB"
                 raise UpstreamError(side.exchange.upstream, "protocol", message, sent_nothing=False)
-            if not alone:
-                await self._ended_choices(draw)
-            if every and self.stop is None and count % every == 0:
-                for voice in draw.voices:
-                    if voice.state == "running":
-                        self._put(Progress(voice.so_far()))
+            await self._ended_choices(draw)
+
+    def _took(self, draw: Draw, chunk: Chunk, said: Said | None) -> bool:
+        """Take in a chunk where it is read; False for one of which more must be done than that."""
+        draw.count += 1
+        draw.growth.grew()
+        size = len(chunk.raw)
+        draw.size += size
+        self._bytes += size
+        if draw.count == 1:
+            draw.has_begun = True
+            self.means.began(perf_counter() - draw.started_s)
+        every = self.means.strategy.progress_every
+        if every and draw.count % every == 0 and self.stop is None:
+            for voice in draw.voices:
+                if voice.state == "running":
+                    self._put(Progress(voice.so_far()))
+        return not self._is_too_large(draw) and (said is not None or len(draw.voices) == 1)
+
+    def _is_too_large(self, draw: Draw) -> bool:
+        return draw.size > LARGEST_SAMPLE or self._bytes > LARGEST_DRAWING
 
     async def _ended_choices(self, draw: Draw) -> None:
         """Choices of a call end one by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,6 +17,7 @@ from predawn.plugins.sampling.meters import OUTCOMES, SamplingMeters
 from predawn.plugins.sampling.result import STATE_KEY, SamplingResult
 from predawn.plugins.sampling.revising import revised
 from predawn.plugins.sampling.strategies import STRATEGIES, Options
+from predawn.plugins.sampling.strategies.trust import Trust, Trusts
 from predawn.plugins.sampling.streaming import follow, of_choice, without_logprobs
 from predawn.proxy.dispatch import PluginError
 
@@ -35,6 +37,12 @@ REFUSALS: Final = frozenset({400, 404, 422})
 """What an upstream says that does not know a member of the request."""
 
 
+ENOUGH_REFUSALS: Final = 3
+"""Requests refused for them, and none answered with them, after which members of our own are left out."""
+TAKEN: Final = -1
+MOST_MODELS: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How the samples of one request differ from the client's own words."""
@@ -46,6 +54,11 @@ class Manner:
     """True if it was drawn here."""
     logprobs: bool = False
     """True if they are asked for although the client did not."""
+
+    @property
+    def is_changed(self) -> bool:
+        """True if they have a member that the client did not send."""
+        return self.temperature is not None or self.is_own_seed or self.logprobs
 
     def members(self, draw: Draw) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -60,6 +73,33 @@ class Manner:
         return made
 
 
+class OwnMembers:
+    """Which models refuse the members that sampling adds; bounded, as a client may name the model."""
+
+    def __init__(self) -> None:
+        self._refusals: OrderedDict[str, int] = OrderedDict()
+
+    def refused(self, alias: str) -> None:
+        """A request was refused with them, and taken without."""
+        if (count := self._refusals.get(alias, 0)) >= 0:
+            self._keep(alias, count + 1)
+
+    def took(self, alias: str) -> None:
+        """A request was answered with them."""
+        if self._refusals.get(alias) != TAKEN:
+            self._keep(alias, TAKEN)
+
+    def are_refused(self, alias: str) -> bool:
+        """True once it is not worth trying."""
+        return self._refusals.get(alias, 0) >= ENOUGH_REFUSALS
+
+    def _keep(self, alias: str, count: int) -> None:
+        self._refusals[alias] = count
+        self._refusals.move_to_end(alias)
+        if len(self._refusals) > MOST_MODELS:
+            self._refusals.popitem(last=False)
+
+
 class Replying:
     """Answers requests that are to be drawn more than once; lives as long as the server."""
 
@@ -69,6 +109,8 @@ class Replying:
         self.meters = SamplingMeters(app.metrics)
         self.first_tokens = FirstTokens()
         _check(app, settings)
+        self.members = OwnMembers()
+        self._trusts = Trusts()
         self._shares = frozenset(model.name for model in app.settings.models if model.shared_prefill)
         self._own_temperature = frozenset(_without_temperature(app))
 
@@ -83,6 +125,8 @@ class Replying:
         winner = drawing.winner
         if winner is None:
             return await self._failed(exchange, call_next, drawing, manner)
+        if manner.is_changed:
+            self.members.took(exchange.alias)
         side = winner.draw.side
         assert side is not None
         several = len(winner.draw.voices) > 1
@@ -98,10 +142,12 @@ class Replying:
         await drawing.quiet()
         first = drawing.failures[0] if drawing.failures else None
         if isinstance(first, Refused):
-            changed = manner.temperature is not None or manner.is_own_seed or manner.logprobs
-            if first.status in REFUSALS and changed:
+            if first.status in REFUSALS and manner.is_changed:
                 exchange.decide("sampling", "refused", status=first.status, why="asked again as the client did")
-                return await call_next(exchange)
+                reply = await call_next(exchange)
+                if reply.ok:
+                    self.members.refused(exchange.alias)
+                return reply
             return first.reply()
         if first is not None:
             raise first
@@ -117,6 +163,8 @@ class Replying:
             seed = given
         elif given is None and settings.seeds and exchange.route != "responses":
             seed = secrets.randbelow(2**31)
+        if self.members.are_refused(exchange.alias) and not plan.warms_all:
+            return Manner(seed=given if seed == given else None)
         temperature = None
         is_cold = plan.strategy in UNLIKE and not request.get("temperature") and self._may_warm(exchange)
         if is_cold or plan.warms_all:
@@ -156,6 +204,7 @@ class Replying:
             first=plan.first,
             hedge_after_s=self.first_tokens.hedge_after_s(alias) if after_s is None else after_s,
             fallback=plan.fallback,
+            trust=self._trust(exchange) if plan.strategy == "confidence" else None,
         )
         return Means(
             app=self.app,
@@ -174,6 +223,12 @@ class Replying:
                 takes_temperature=(self.settings.judge_model or alias) not in self._own_temperature,
             ),
         )
+
+    def _trust(self, exchange: Exchange) -> Trust:
+        """What was learnt of such samples: a short thought is sure of other things than a long one."""
+        budget, own = exchange.budget, exchange.request.get("reasoning_effort")
+        effort = budget.effort if budget is not None else None
+        return self._trusts.of(exchange.tenant, exchange.alias, effort, own[:16] if isinstance(own, str) else "")
 
     def _reader(self, exchange: Exchange, plan: Plan) -> Reader:
         try:

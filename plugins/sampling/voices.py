@@ -64,7 +64,7 @@ class Said(NamedTuple):
 class Draw:
     """One call to the upstream: for one sample or, with `n`, for several side by side."""
 
-    __slots__ = ("growth", "has_begun", "seeing", "side", "size", "started_s", "task", "voices")
+    __slots__ = ("count", "growth", "has_begun", "seeing", "side", "size", "started_s", "task", "voices")
 
     def __init__(self, voices: tuple[Voice, ...], seeing: tuple[int, ...]) -> None:
         self.voices = voices
@@ -73,6 +73,8 @@ class Draw:
         self.side: SideCall | None = None
         self.task: asyncio.Task[None] | None = None
         self.started_s = 0.0
+        self.count = 0
+        """Chunks that have come."""
         self.size = 0
         """Bytes of its answer that are kept."""
         self.has_begun = False

@@ -20,7 +20,7 @@ Five ideas carry it, and each file belongs to one of them. Where to begin is nam
   (what the client wishes), `conversation.py` (one shape for all APIs), `injection.py`, `effort.py` (less thought with
   notes), `serving.py` (an answer without a call), `undoing.py` (an upstream refused the notes), `toolgaps.py`.
 - *Lessons*: every use is booked with what it saved and what it had cost (`lessons.py`, `uses.py`), and metered
-  (`meters.py`).
+  (`meters.py`); `showing.py` is what the live page shows.
 
 `running.py` puts it all together, by `settings.py`; what is below only says when each part is asked.
 """

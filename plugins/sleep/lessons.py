@@ -137,8 +137,9 @@ class Lessons:
 
 
 def _is_wrong(verdicts: Sequence[Verdict]) -> bool:
-    """Whether verifiers left an answer wrong: after what they mended, the last word is that it is right."""
-    return next((one.outcome for one in reversed(verdicts) if one.outcome != "unsure"), "") == "violation"
+    """Whether verifiers left a choice wrong: after what they mended, the last word is that it is right."""
+    last = {verdict.choice: verdict.outcome for verdict in verdicts if verdict.outcome != "unsure"}
+    return "violation" in last.values()
 
 
 def _measure(exchange: Exchange) -> int | None:

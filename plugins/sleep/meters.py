@@ -82,6 +82,7 @@ class SleepMeters:
                 tokens.of(model, upstream, kind, "sleep").inc(count)
         for call in ledger.calls:
             self._metrics.upstream_call(call.upstream, model, call.outcome, call.seconds)
+            self._metrics.spent["before"].inc(call.seconds)
 
     def look(self, index: Index, status: Mapping[str, Any]) -> None:
         """Bring the gauges up to date."""

@@ -24,6 +24,7 @@ from predawn.plugins.sleep.planning import Surroundings
 from predawn.plugins.sleep.recall import Recall
 from predawn.plugins.sleep.sending import Sending
 from predawn.plugins.sleep.shelf import Shelf
+from predawn.plugins.sleep.showing import Showing
 from predawn.plugins.sleep.unslept import unslept
 from predawn.plugins.sleep.uses import Books
 from predawn.proxy.problems import unknown
@@ -113,9 +114,12 @@ class Running:
         running.night.register()
         running.serve(endpoints)
         tasks = [app.tasks.spawn(work, f"sleep.{name}") for name, work in running.works().items()]
+        shown = Showing(running.shelf, running.night).offer(app)
         try:
             yield running
         finally:
+            for withdraw in shown:
+                withdraw()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from predawn.plugins.sleep.contexts import Context, ContextState, Progress, Source
+from predawn.plugins.sleep.contexts import SLEEPABLE, Context, ContextState, Progress, Source
 from predawn.plugins.sleep.drafts import Draft, continues, decode_options, decode_parts, encode_parts
 from predawn.plugins.sleep.prefix import DIGEST_BYTES
 
@@ -233,6 +233,19 @@ class ContextShelf:
         async with self._store.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_context(row) for row in rows if row["tenant"] == tenant]
+
+    async def recent(self, limit: int) -> list[Context]:
+        """Maintenance: contexts of all tenants without their content; those under way first, then the latest."""
+        from sqlalchemy import case, func, select
+
+        from predawn.proxy.tables import contexts
+
+        is_settled = case((contexts.c.state.in_(list(SLEEPABLE)), 1), else_=0)
+        latest = func.coalesce(contexts.c.last_used_at, contexts.c.changed_at)
+        query = select(contexts).where(contexts.c.state != "forgotten").order_by(is_settled, latest.desc()).limit(limit)
+        async with self._store.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_context(row) for row in rows]
 
     async def claim(
         self,

@@ -88,6 +88,8 @@ class Answered:
         """Every byte, as the server wrote it."""
         self.status = 0
         self.headers: CIMultiDict[str] = CIMultiDict()
+        self.trailers: CIMultiDict[str] = CIMultiDict()
+        """The headers behind a chunked body."""
         self.complete = False
         """True once the answer has ended in the way its head promised."""
         self._body = bytearray()
@@ -143,11 +145,21 @@ class Answered:
             if not line_end:
                 return
             length = int(size.split(b";")[0], 16)
+            if not length:
+                self._read_trailers(rest)
+                return
             if len(rest) < length + 2:
                 return
             self._body += rest[:length]
             self._rest = rest[length + 2 :]
-            self.complete = length == 0
+
+    def _read_trailers(self, rest: bytes) -> None:
+        lines, blank, _ = (b"\r\n" + rest).partition(b"\r\n\r\n")
+        if blank:
+            for line in lines.decode("latin-1").split("\r\n")[1:]:
+                name, _, value = line.partition(":")
+                self.trailers.add(name, value.strip())
+            self.complete = True
 
 
 class Client:

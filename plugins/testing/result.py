@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -33,6 +33,8 @@ class RunResult:
     upstream: ScriptedUpstream
     done: Exchange | None
     """The exchange, if the request was admitted; `exchange` says so if not."""
+    trailers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The headers that came behind a stream."""
 
     @property
     def exchange(self) -> Exchange:

@@ -114,6 +114,7 @@ class Workbench:
             finished=answered.complete,
             upstream=self.upstream,
             done=self._witness.seen.get(sent["x-request-id"]),
+            trailers=answered.trailers,
         )
 
     async def http(

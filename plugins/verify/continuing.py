@@ -7,17 +7,23 @@ conversation. Where nothing is kept and nothing is told, the same is asked again
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from predawn.plugins.verify.conversing import Talk
 
 if TYPE_CHECKING:
     from predawn.plugins.verify.mending import Mending
     from predawn.proxy.exchange import Exchange
 
 Way: TypeAlias = Literal["completions", "prefill", "feedback", "again"]
-LIMITS: Final = ("max_tokens", "max_completion_tokens")
+LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+LEAST_OUTPUT: Final = 16
+"""Tokens below which `max_output_tokens` is refused by OpenAI."""
 ONE_CHOICE: Final = ("n", "best_of", "echo")
+FORMS: Final = ("tools", "tool_choice", "response_format", "logprobs", "top_logprobs", "thinking", "text")
+"""What would keep a model from saying a few words."""
 REJECTED: Final = "A draft of your answer was rejected: {} Take that into account."
 GO_ON: Final = "{} Go on exactly where your answer breaks off, and do not repeat any of it."
 THE_ANSWER: Final = "{} Say nothing else."
@@ -46,9 +52,20 @@ class Ways:
     def way_of(self, exchange: Exchange) -> Way:
         if exchange.route == "completions":
             return "completions"
-        if exchange.alias in self.prefills and exchange.upstream not in self.refused:
-            return "prefill"
-        return "feedback"
+        if exchange.alias not in self.prefills or self._place(exchange) in self.refused:
+            return "feedback"
+        if exchange.route == "responses":
+            return "feedback"  # the API has no begun answers
+        thinks = exchange.route == "messages" and exchange.request.get("thinking")
+        return "feedback" if isinstance(thinks, dict) and thinks.get("type") != "disabled" else "prefill"
+
+    def refuse(self, exchange: Exchange) -> None:
+        """Its upstream took no prefill: it is never asked so again."""
+        self.refused.add(self._place(exchange))
+
+    @staticmethod
+    def _place(exchange: Exchange) -> str:
+        return exchange.upstream if exchange.route == "chat" else f"{exchange.upstream}/{exchange.route}"
 
 
 def continued(exchange: Exchange, mending: Mending, ways: Ways, *, kept_tokens: int, attempt: int) -> Changed | None:
@@ -66,23 +83,23 @@ def continued(exchange: Exchange, mending: Mending, ways: Ways, *, kept_tokens: 
             return None
         changes["prompt"] = prompt + mending.content
         return Changed(changes, ONE_CHOICE, way if mending.content else "again")
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages:
+    talk = Talk.of(request, exchange.route)
+    if talk is None:
         return None
     if mending.key.where == "tool_call" and not mending.is_retry:
-        changes["messages"] = [*messages, *_refused_call(mending)]
+        changes |= talk.refused(mending)
     elif mending.is_retry or not (mending.thoughts or mending.content):
-        way = _begun_again(changes, messages, mending.note)
-    elif way == "prefill":
-        said = _noted(messages, mending.note) if mending.note else messages
+        way = _begun_again(changes, talk, mending.note)
+    elif way == "prefill" and (mending.content.strip() or exchange.route == "chat"):
+        said = talk.noted(mending.note) if mending.note else talk
         changes |= _prefilled(said, mending.thoughts, mending.content, exchange, ways)
-    elif mending.content:
+    elif mending.content.strip():
         told = GO_ON.format(mending.note).strip()
         draft = {"role": "assistant", "content": mending.content}
-        changes["messages"] = [*messages, draft, {"role": "user", "content": told}]
+        way, changes = "feedback", changes | talk.with_turns(draft, {"role": "user", "content": told})
     else:
         right = mending.insert.strip()
-        way = _begun_again(changes, messages, mending.note or (right and f"This is right: {right}"))
+        way = _begun_again(changes, talk, mending.note or (right and f"This is right: {right}"))
     return Changed(changes, ONE_CHOICE, way if mending.key.where != "tool_call" or mending.is_retry else "feedback")
 
 
@@ -101,86 +118,47 @@ def forked(exchange: Exchange, fork: Fork, ways: Ways) -> Changed | None:
     request = exchange.request
     thoughts, content, suffix = fork.thoughts, fork.content, fork.suffix
     way = ways.way_of(exchange)
-    without = (*ONE_CHOICE, *LIMITS, "tools", "tool_choice", "response_format", "logprobs", "top_logprobs")
+    without = (*ONE_CHOICE, *LIMITS, *FORMS)
     limit = "max_completion_tokens" if request.get("max_completion_tokens") is not None else "max_tokens"
     changes: dict[str, Any] = {"temperature": 0, limit: fork.max_tokens}
+    if exchange.route == "responses":
+        changes = {"temperature": 0, "max_output_tokens": max(fork.max_tokens, LEAST_OUTPUT)}
     if way == "completions":
         prompt = request.get("prompt")
         if not isinstance(prompt, str):
             return None
         changes["prompt"] = prompt + content + suffix
-    elif not isinstance(messages := request.get("messages"), list):
+    elif (talk := Talk.of(request, exchange.route)) is None:
         return None
     elif way == "prefill":
         # after thoughts the answer is begun, so that the model does not think on
         said = content + suffix if content else suffix.lstrip()
-        changes |= _prefilled(messages, thoughts, said, exchange, ways)
+        changes |= _prefilled(talk, thoughts, said, exchange, ways)
     else:
         told = [{"role": "assistant", "content": content or thoughts}] if content or thoughts else []
         question = {"role": "user", "content": THE_ANSWER.format(f"Complete this: {suffix.strip()}")}
-        changes["messages"] = [*messages, *told, question]
+        changes |= talk.with_turns(*told, question)
     return Changed(changes, tuple(name for name in without if name not in changes), way)
 
 
-def _prefilled(messages: Sequence[Any], thoughts: str, content: str, exchange: Exchange, ways: Ways) -> dict[str, Any]:
+def _prefilled(talk: Talk, thoughts: str, content: str, exchange: Exchange, ways: Ways) -> dict[str, Any]:
+    if exchange.route == "messages":  # Anthropic's API: the last message is gone on with, and must not end with a space
+        return talk.with_turns({"role": "assistant", "content": content.rstrip()})
     begun: dict[str, Any] = {"role": "assistant", "content": content}
     if thoughts:
         begun["reasoning_content"] = thoughts
-    changes: dict[str, Any] = {"messages": [*messages, begun]}
+    changes = talk.with_turns(begun)
     if exchange.upstream not in ways.plain:
         changes |= {"continue_final_message": True, "add_generation_prompt": False}
     return changes
 
 
-def _begun_again(changes: dict[str, Any], messages: Sequence[Any], note: str) -> Way:
+def _begun_again(changes: dict[str, Any], talk: Talk, note: str) -> Way:
     """Ask from the beginning, with a note or, for a model that would only be confused by it, without a word."""
     if not note:
         return "again"
-    changes["messages"] = _noted(messages, REJECTED.format(note))
+    changes |= talk.noted(REJECTED.format(note)).with_turns()
     return "feedback"
-
-
-def _noted(messages: Sequence[Any], note: str) -> list[Any]:
-    """The conversation with a note at the end of the last message of a user, or of its own where there is none."""
-    noted = list(messages)
-    for place in range(len(noted) - 1, -1, -1):
-        message = noted[place]
-        if isinstance(message, dict) and message.get("role") == "user":
-            said = message.get("content")
-            if isinstance(said, str):
-                noted[place] = {**message, "content": f"{said}\n\n{note}"}
-                return noted
-            if isinstance(said, list):
-                noted[place] = {**message, "content": [*said, {"type": "text", "text": note}]}
-                return noted
-            break
-        if isinstance(message, dict) and message.get("role") == "tool":
-            break
-    return [*noted, {"role": "user", "content": note}]
-
-
-def _refused_call(mending: Mending) -> list[dict[str, Any]]:
-    """The wrong call as if it had been made, and its result: why it was not."""
-    call = {"type": "function", **mending.call}
-    call["id"] = str(call.get("id") or "call_refused")
-    function = call.get("function")
-    named = dict(function) if isinstance(function, Mapping) else {}
-    call["function"] = {"name": str(named.get("name") or "unknown"), "arguments": _object(named.get("arguments"))}
-    return [
-        {"role": "assistant", "content": mending.content or None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": call["id"], "content": f"Error: {mending.note} The call was not made."},
-    ]
-
-
-def _object(arguments: Any) -> str:
-    """Arguments as upstreams take them back: those that are no JSON would be refused."""
-    import msgspec
-
-    try:
-        msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, TypeError, RecursionError):
-        return "{}"
-    return str(arguments)
 
 
 def room_left(exchange: Exchange, kept: int) -> int | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
 from predawn.plugins import Reply
-from predawn.plugins.verify.reading import Piece, as_stream, parts_of, said_plainly
-from predawn.plugins.verify.result import HEADER
+from predawn.plugins.verify.dialects import reader_of
+from predawn.plugins.verify.reading import Piece, is_error, said_plainly
+from predawn.plugins.verify.result import HEADER, TRAILER
 from predawn.plugins.verify.tapping import overheard
 from predawn.plugins.verify.trace import Trace
 from predawn.plugins.verify.watching import SLICE, Watching
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from predawn.plugins import CallNext, Chunk, Exchange
     from predawn.plugins.verify.trace import Check
     from predawn.plugins.verify.watching import Plan, Tools
-    from predawn.proxy.exchange import RouteName
+
+ANY_PIECE = 32
+"""What any piece counts for, beside its characters."""
 
 
 class Observing:
@@ -40,18 +44,21 @@ class Observing:
         self._watching = Watching(tools, plan, exchange, call, self._settled, self._traces.get)
         self._plan = plan
         self._exchange = exchange
-        self._route: RouteName = exchange.route
+        self._reader = reader_of(exchange.route)
         self._idle = asyncio.Event()
         self._open = 0
         """Checks without a verdict."""
         self._splitter = EventSplitter()
         self._came: deque[bytes] = deque()
+        self._events: deque[bytes] = deque()
         self._pieces: deque[tuple[int, Piece | None]] = deque()
         """What was read and is not cut into steps yet; `None` ends a choice."""
         self._is_called = False
         self._is_whole = False
         """True of a body that does not stream; it is read once it is there."""
         self._has_ended = False
+        self._is_broken = False
+        """True once an event told of an error."""
         self._is_closed = False
         self._last_at = 0.0
 
@@ -61,6 +68,7 @@ class Observing:
             return reply
         if self._exchange.parent is None:
             self._exchange.observe_after(self._finish)
+            self._exchange.trail(TRAILER, self._told)
         else:
             self._exchange.scope.push_async_callback(self._finish)  # whoever compares samples wants to know by then
         headers = CIMultiDict(reply.headers)
@@ -97,38 +105,45 @@ class Observing:
         if self._is_closed:
             return
         size = 0
-        while size < SLICE and (self._came or self._pieces):
+        while size < SLICE and self._is_behind:
+            size += ANY_PIECE
             if self._pieces:
                 choice, piece = self._pieces.popleft()
                 self._take(choice, piece)
                 size += len(piece.text) if piece is not None else 0
+            elif self._events:
+                size += self._hear(self._events.popleft())
             else:
-                data = self._came.popleft()
-                size += len(data)
-                self._split(data)
-        if self._came or self._pieces:
+                self._split(self._came.popleft())
+        if self._is_behind:
             self._call()
 
+    @property
+    def _is_behind(self) -> bool:
+        return bool(self._came or self._events or self._pieces)
+
     def _split(self, data: bytes) -> None:
-        try:
-            events = self._splitter.feed(data)
-        except EventTooLargeError:
-            return  # the relay says so
-        for event in events:
-            plain = said_plainly(event) if not self._pieces else None
-            if plain is None or len(plain[2]) > SLICE:
-                self._read(event_chunk(event))
-            else:
-                choice, key, text = plain
-                self._take(choice, Piece(key, text))
+        with suppress(EventTooLargeError):  # the relay says so
+            self._events.extend(self._splitter.feed(data))
+
+    def _hear(self, event: bytes) -> int:
+        """Take in one event, or have it taken in piece by piece; how many characters are done with."""
+        plain = said_plainly(event)
+        if plain is None or len(plain[2]) > SLICE:
+            self._read(event_chunk(event))
+            return 0
+        choice, key, text = plain
+        self._take(choice, Piece(key, text))
+        return len(text)
 
     def _read(self, chunk: Chunk) -> None:
         self._has_ended = self._has_ended or chunk.is_last
+        self._is_broken = self._is_broken or is_error(chunk)
         try:
-            stream = as_stream(chunk, self._route)
+            events = self._reader.events(chunk)
         except ValueError:
             return  # no answer, and not ours to judge
-        for part in [part for one in stream for part in parts_of(one, self._route)]:
+        for part in [part for one in events for part in self._reader.read(one)]:
             for piece in part.pieces:
                 text = piece.text
                 for at in range(0, max(len(text), 1), SLICE):
@@ -154,13 +169,20 @@ class Observing:
             self._idle.set()
 
     async def _read_on(self) -> None:
-        while self._came or self._pieces:
+        while self._is_behind:
             self._work()
             await asyncio.sleep(0)
+
+    async def _told(self) -> str:
+        """The whole in a word, for a client that asks to be told: it waits for the last verdicts, too."""
+        await self._finish()
+        return "" if self._is_broken else self._watching.result.as_field
 
     async def _finish(self) -> None:
         """The answer is over: read the rest, and wait for the last verdicts, which come within their time limits."""
         watching = self._watching
+        if self._is_closed:
+            return
         if self._exchange.outcome == "ok" and (self._exchange.parent is None or self._has_ended or self._is_whole):
             if self._is_whole:
                 body, self._came = b"".join(self._came), deque()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 STATE_KEY = "verify.result"
 HEADER = "x-predawn-verify"
+MOST_SPANS = 64
+TRAILER = "x-predawn-verified"
 
 
 @dataclass(slots=True)
@@ -33,6 +35,9 @@ class VerifyResult:
     added_s: float = 0.0
     """What the client waited after the generation had ended."""
 
+    spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, "list[tuple[float, float]]"])
+    """By verifier, when it looked: from and to, by the clock of `exchange.started`; at most `MOST_SPANS` of each."""
+
     @property
     def word(self) -> str:
         """The whole in a word: `pass`, `corrected`, `violation`, `stopped` or `unsure`."""
@@ -43,6 +48,11 @@ class VerifyResult:
         if self.corrections or self.retries:
             return "corrected"
         return "unsure" if self.unsure and not self.passed else "pass"
+
+    @property
+    def as_field(self) -> str:
+        """For a header, as RFC 9651 has items: `corrected;checks=12;violations=1`."""
+        return f"{self.word};checks={self.checks};violations={self.violations}"
 
     def as_usage(self) -> dict[str, Any]:
         """For `usage.predawn`."""

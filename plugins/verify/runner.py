@@ -203,7 +203,7 @@ class Runner:
             step = check.step
             if check.verifier.fork is not None and checks.fork is not None:
                 step = replace(step, forked=await checks.fork(check))
-            verdict = _as_told(await check.verifier.verify(step, checks.exchange), check.verifier.name)
+            verdict = _as_told(await check.verifier.verify(step, checks.exchange), check)
         if check.is_stale or check.verdict is not None:
             return
         check.ended_s = perf_counter()
@@ -245,7 +245,7 @@ def _waits(check: Check) -> bool:
     return not check.began_s and not check.is_stale
 
 
-def _as_told(verdict: object, verifier: str) -> Verdict:
+def _as_told(verdict: object, check: Check) -> Verdict:
     """A verifier's word as others may rely on it. Raises `TypeError` for what is none."""
     if not isinstance(verdict, Verdict):
         raise TypeError(f"it returned {type(verdict).__name__} in place of a Verdict")
@@ -257,7 +257,8 @@ def _as_told(verdict: object, verifier: str) -> Verdict:
         or len(right or "") > LONGEST_CORRECTION
     ):
         raise TypeError("it said what is no text, or far too long a one")
-    return Verdict(verdict.outcome, where[:LONGEST_FEEDBACK], feedback[:LONGEST_FEEDBACK], right, verifier)
+    told = (where[:LONGEST_FEEDBACK], feedback[:LONGEST_FEEDBACK], right)
+    return Verdict(verdict.outcome, *told, check.verifier.name, check.cut.choice)
 
 
 def _unsure(check: Check, why: str, feedback: str) -> Verdict:
@@ -265,4 +266,4 @@ def _unsure(check: Check, why: str, feedback: str) -> Verdict:
     check.why = why
     outcome: Literal["violation", "unsure"] = "violation" if check.verifier.fails == "closed" else "unsure"
     message = f"This could not be verified by {check.verifier.name}: {feedback}."
-    return Verdict(outcome, feedback=message, verifier=check.verifier.name)
+    return Verdict(outcome, feedback=message, verifier=check.verifier.name, choice=check.cut.choice)

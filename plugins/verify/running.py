@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from predawn.plugins import RequestError
 from predawn.plugins.verify.continuing import Ways
 from predawn.plugins.verify.control import Wish, read_wish
 from predawn.plugins.verify.meters import VerifyMeters
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from predawn.proxy.extensions import RegisteredVerifier
     from predawn.proxy.settings import Settings
 
-READS = frozenset({"chat", "completions"})
-UNREAD = frozenset({"responses", "messages"})
-"""Dialects that have answers, which pass without being verified."""
+READS = frozenset({"chat", "completions", "responses", "messages"})
 STRICTNESS: Mapping[Mode, int] = {"observe": 0, "optimistic": 1, "gate": 2, "intervene": 2}
 """How much of a wrong answer a client may get to see."""
 
@@ -70,7 +67,7 @@ class Running:
 
     def plan_for(self, exchange: Exchange) -> Plan | None:
         """How to verify this answer; `None` to leave it alone. Raises `RequestError` for an impossible wish."""
-        if exchange.route not in READS and exchange.route not in UNREAD:
+        if exchange.route not in READS:
             return None
         wish = read_wish(exchange.control, self._verifiers)
         budget, settings = exchange.budget, self._settings
@@ -81,22 +78,12 @@ class Running:
             verifies = wish.verifies
         if not verifies or exchange.call_purpose in ("sleep", "probe", "verify"):
             return None
-        if exchange.route in UNREAD:
-            self._pass_unread(exchange)
-            return None
         key = (exchange.alias, wish)
         if key not in self._plans:
             if len(self._plans) > 1000:
                 self._plans.clear()  # wishes come from clients
             self._plans[key] = self._plan(exchange.alias, wish)
         return self._plans[key]
-
-    def _pass_unread(self, exchange: Exchange) -> None:
-        """Say on the record that nobody looked. Raises `RequestError` where verification guards something."""
-        if not self._settings.requests_may_relax:
-            message = f"Answers of {exchange.path} cannot be verified, as has to be done here; use /chat/completions."
-            raise RequestError(400, message, code="not_verifiable")
-        exchange.decide("verify", "unread", why=f"{exchange.route} answers cannot be read yet")
 
     def _at_least(self, wish: Wish) -> Wish:
         """The wish as far as it asks for no less than the settings do."""

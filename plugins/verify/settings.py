@@ -68,8 +68,7 @@ class VerifySettings(PluginSettings):
     requests_may_relax: bool = Field(
         default=True,
         description="Whether a request may ask for less than is set here: for none, for a weaker mode, for fewer "
-        "verifiers. Say no where verification guards something; endpoints whose answers cannot be read are refused "
-        "then.",
+        "verifiers. Say no where verification guards something.",
     )
     corrections: Annotated[int, Field(ge=0, le=20)] = Field(
         default=4, description="`intervene`: how often one answer is cut and continued."

@@ -17,27 +17,31 @@ from typing import TYPE_CHECKING
 from predawn.plugins import Chunk, Reply, RequestError
 from predawn.plugins.calls import Refused, SideCall, answer
 from predawn.plugins.verify.continuing import continued, room_left
+from predawn.plugins.verify.dialects import reader_of, writer_of
 from predawn.plugins.verify.mending import mend
 from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, Flow, Noted, Send
 from predawn.plugins.verify.modes.rules import Rule
-from predawn.plugins.verify.reading import Part, as_stream, finish_of, head_of, parts_of
-from predawn.plugins.verify.result import HEADER
-from predawn.plugins.verify.watching import Watching, sliced
+from predawn.plugins.verify.reading import Part, finish_of, head_of, is_error, part_said, parts_of, shape_of
+from predawn.plugins.verify.result import HEADER, TRAILER
+from predawn.plugins.verify.watching import SLICE, Watching, sliced
 from predawn.proxy.dispatch import HookError
 from predawn.proxy.exchange import closing
 from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.fold import BodyChunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from predawn.plugins import CallNext, Exchange
+    from predawn.plugins.calls.plain import Said
     from predawn.plugins.verify.continuing import Way
+    from predawn.plugins.verify.dialects import Reader
     from predawn.plugins.verify.mending import Mending
     from predawn.plugins.verify.modes.flow import Action
     from predawn.plugins.verify.trace import Check
     from predawn.plugins.verify.watching import Plan, Tools
+    from predawn.proxy.exchange import RouteName
 
-DONE = b"data: [DONE]\n\n"
 MOST_UNSENT = 1024
 """Chunks that may wait for a client; beyond it the upstream has to."""
 NO_PREFILL = frozenset({400, 404, 405, 415, 422, 501})
@@ -49,13 +53,14 @@ class _Source:
     """A call that makes one choice of the answer, or all of them."""
 
     side: SideCall
+    reader: Reader
     choice: int | None = None
     way: Way | None = None
     mending: Mending | None = None
     task: asyncio.Task[None] | None = None
     is_over: bool = False
-    kept: dict[int, int] = field(default_factory=dict[int, int])
-    """Output tokens that stay in the answer, of choices that others make now."""
+    kept: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    """Output tokens that stay in the answer and thoughts among them, of choices that others make now."""
 
 
 class Streaming:
@@ -66,7 +71,7 @@ class Streaming:
         mode = "gate" if plan.mode == "optimistic" and not exchange.stream else plan.mode
         self._flow = Flow(
             plan.verifiers,
-            exchange.route,
+            shape_of(exchange.route),
             partial(Rule, mode, plan.rules),
             longest_step=plan.longest_step,
             holds_thoughts=plan.holds_thoughts,
@@ -75,6 +80,8 @@ class Streaming:
         )
         self._watching = Watching(tools, plan, exchange, call, self._settled, self._flow.trace_of)
         self._exchange = exchange
+        self._shape: RouteName = shape_of(exchange.route)
+        self._writer = writer_of(exchange.route)
         self._call = call
         self._sources: list[_Source] = []
         self._makers: dict[int, _Source | None] = {}
@@ -99,12 +106,17 @@ class Streaming:
             return refused.reply()
         if reply is None:
             raise RequestError(504, "The deadline passed before an answer came.", type="server_error")
-        chunks, result = self._chunks(_Source(side)), self._watching.result
+        chunks, result = self._chunks(_Source(side, reader_of(side.exchange.route))), self._watching.result
         if self._exchange.stream:
+            if self._exchange.parent is None:
+                self._exchange.trail(TRAILER, self._told)
             return answer(side, chunks=chunks, more=result.as_usage, headers={HEADER: result.mode})
         async with closing(chunks):
             whole = [chunk async for chunk in chunks]
         return answer(side, chunks=_again(whole), more=result.as_usage, headers={HEADER: result.word})
+
+    async def _told(self) -> str:
+        return "" if self._is_broken else self._watching.result.as_field
 
     # -- chunks out
 
@@ -130,7 +142,8 @@ class Streaming:
                     await self._wake
                     self._wake = None
             self._watching.close()
-            yield Chunk(DONE, is_last=True)
+            for chunk in self._writer.end():
+                yield chunk
         finally:
             await self._close()
 
@@ -156,7 +169,7 @@ class Streaming:
         error: Exception | None = None
         try:
             async with source.side as side:
-                async for chunk in side:
+                async for chunk in side.listen(partial(self._taken, source)):
                     await self._heard(source, chunk)
                     if len(self._out) >= MOST_UNSENT:
                         self._has_room.clear()
@@ -186,11 +199,26 @@ class Streaming:
         if self._flow.is_over:
             self._woken()
 
+    def _taken(self, source: _Source, chunk: Chunk, said: Said | None) -> bool:
+        """Whether a chunk could be cut and acted upon where it came, as nearly all can; the others are `_heard`."""
+        size = len(said.text) if said is not None else len(chunk.raw) // 2
+        if size > SLICE or len(self._out) >= MOST_UNSENT or isinstance(chunk, BodyChunk):
+            return False
+        if said is not None and (said.member == "text") is (self._exchange.route == "completions"):
+            parts = [part_said(said, chunk)]
+        else:
+            parts = source.reader.read(chunk)
+            if not parts and not source.is_over:
+                self._beside(source, chunk)
+        for part in parts:
+            if not source.is_over and (mine := self._own(source, part)) is not None:
+                self._do(self._flow.said(mine))
+        return True
+
     async def _heard(self, source: _Source, chunk: Chunk) -> None:
-        route = self._exchange.route
-        for one in as_stream(chunk, route):
-            parts = parts_of(one, route)
-            if not parts and not one.is_last and not source.is_over:
+        for one in source.reader.events(chunk):
+            parts = source.reader.read(one)
+            if not parts and not source.is_over:
                 self._beside(source, one)
             for part in parts:
                 for number, piece in enumerate(sliced(part)):
@@ -220,9 +248,8 @@ class Streaming:
 
     def _beside(self, source: _Source, chunk: Chunk) -> None:
         """A chunk without choices: a comment, an error, filters' results, the usage."""
-        data = chunk.data
-        is_first = source is self._sources[0]
-        if (data is not None and "error" in data) or (is_first and (data is None or len(self._sources) == 1)):
+        is_alone = source is self._sources[0] and (chunk.data is None or len(self._sources) == 1)
+        if is_error(chunk) or (is_alone and not chunk.is_last):
             self._out.append(chunk)
             self._woken()
 
@@ -246,7 +273,7 @@ class Streaming:
         watching = self._watching
         for action in actions:
             if isinstance(action, Send):
-                self._out.append(action.chunk)
+                self._out += self._writer.write(action.chunk)
             elif isinstance(action, Ask):
                 watching.checks.add(action.check)
             elif isinstance(action, Drop):
@@ -254,20 +281,20 @@ class Streaming:
             elif isinstance(action, Noted):
                 watching.note(action.check, action.deed)
             else:
-                self._leave(action.choice, action.kept_tokens)
+                self._leave(action.choice, action.kept_tokens, action.kept_thoughts)
                 if isinstance(action, Continue):
                     self._makers[action.choice] = None
                     self._to_go_on[action.choice] = action.mending
         if self._out or self._to_cancel or self._to_go_on:
             self._woken()
 
-    def _leave(self, index: int, kept: int) -> None:
+    def _leave(self, index: int, kept: int, thoughts: int) -> None:
         """The call that made a choice is not needed for it any more."""
         self._to_go_on.pop(index, None)
         source = self._maker(index)
         if source is None:
             return
-        source.kept[index] = kept
+        source.kept[index] = kept, thoughts
         self._kept_tokens[index] = self._kept_tokens.get(index, 0) + kept
         others = self._flow.choices if source.choice is None else []
         is_wanted = any(one != index and self._maker(one) is source and self._flow.is_open(one) for one in others)
@@ -282,16 +309,21 @@ class Streaming:
     def _may_begin_more(self, source: _Source) -> bool:
         """Whether choices of the call have not even begun."""
         asked = self._exchange.request.get("n")
-        expected = asked if isinstance(asked, int) and self._exchange.route in ("chat", "completions") else 1
+        expected = asked if isinstance(asked, int) and self._exchange.route == self._shape else 1
         return source.choice is None and len(self._flow.choices) < expected
 
     def _keep(self, source: _Source) -> None:
-        """Say how much of a call is in the answer, where it is not all."""
+        """Say how much of a call is in the answer, where it is not all or its upstream does not tell."""
+        usage = source.side.heard.usage
         if source.kept:
             tokens = {index: choice.tokens for index, choice in source.side.heard.choices.items()}
-            for index, kept in source.kept.items():
-                tokens[index if source.choice is None else 0] = kept
-            source.side.choose(output_tokens=sum(tokens.values()))
+            thoughts = {index: self._flow.thoughts_of(index) for index in tokens} if source.choice is None else {}
+            for index, (kept, thought) in source.kept.items():
+                place = index if source.choice is None else 0
+                tokens[place], thoughts[place] = kept, thought
+            source.side.choose(output_tokens=sum(tokens.values()), reasoning_tokens=sum(thoughts.values()))
+        elif source.choice is not None and not (usage is not None and usage.reasoning):
+            source.side.choose(reasoning_tokens=self._flow.thoughts_of(source.choice))
 
     async def _go_on(self, index: int) -> None:
         """Have another call go on with a choice. Where limits or the upstream do not allow it, the choice ends here."""
@@ -319,15 +351,16 @@ class Streaming:
         side = SideCall(
             exchange, self._call, changes=changed.changes, without=changed.without, purpose="serve", keep=False
         )
-        source = self._makers[index] = _Source(side, index, changed.way, mending)
+        reader = reader_of(exchange.route)
+        source = self._makers[index] = _Source(side, reader, index, changed.way, mending)
         watching.generated_at = 0.0
         self._listen(source)
 
     def _give_up(self, index: int, reason: str) -> None:
         """There is no way to go on: what is verified is all there will be."""
         self._watching.result.stopped = self._watching.result.stopped or reason == "content_filter"
-        finish = finish_of(self._flow.head, index, reason, self._exchange.route)
-        (part,) = parts_of(finish, self._exchange.route)
+        finish = finish_of(self._flow.head, index, reason, self._shape)
+        (part,) = parts_of(finish, self._shape)
         self._do(self._flow.said(part))
 
     def _is_asked_otherwise(self, source: _Source, mending: Mending, error: Exception) -> bool:
@@ -337,7 +370,7 @@ class Streaming:
             return False
         if not isinstance(error, Refused) or error.status not in NO_PREFILL:
             return False
-        self._watching.tools.ways.refused.add(self._exchange.upstream)
+        self._watching.tools.ways.refuse(self._exchange)
         self._makers[source.choice] = None
         self._to_go_on[source.choice] = mending
         return True

@@ -40,6 +40,10 @@ class OverheardTap(Overheard):
         self._tap = source
 
     @property
+    def idle_s(self) -> float:
+        return self._tap.idle_s
+
+    @property
     def at_end(self) -> bool:
         return self._tap.at_end
 

@@ -87,6 +87,7 @@ class Group:
         "_base",
         "_ends",
         "_longest",
+        "_settled",
         "_waiting",
         "boundary",
         "cutter",
@@ -108,8 +109,11 @@ class Group:
         self._base = 0
         """Where the cutter began."""
         self._ends: list[int] = []
-        self._waiting: dict[int, list[int]] = {}
-        """Steps that are not verified yet, in order: how many checks they wait for, and where they end."""
+        self._waiting: dict[int, int] = {}
+        """Steps that are not verified yet, and how many checks they wait for. Numbers alone: hostile text may have a
+        quarter of a million, which the garbage collector need not go through."""
+        self._settled = 0
+        """How many steps from the first on are verified."""
 
     def feed(self, piece: str) -> list[int]:
         """Ends of steps that are known now, in the channel."""
@@ -119,24 +123,23 @@ class Group:
     def cut_step(self, end: int) -> tuple[int, int]:
         """The open step ends; its beginning and its number."""
         start, index = self.start, len(self._ends)
-        self._waiting[index] = [len(self.verifiers), end]
+        self._waiting[index] = len(self.verifiers)
         self._ends.append(end)
         self.start = end
         return start, index
 
     def settled(self, index: int) -> None:
         """One check of a step is over, and it may stand."""
-        found = self._waiting.get(index)
-        if found is None:
+        waiting, ends = self._waiting, self._ends
+        if index not in waiting:
             return
-        found[0] -= 1
-        while self._waiting:
-            first = next(iter(self._waiting))
-            left, end = self._waiting[first]
-            if left > 0:
-                return
-            del self._waiting[first]
-            self.verified = end
+        waiting[index] -= 1
+        if waiting[index] > 0:
+            return
+        del waiting[index]
+        while self._settled < len(ends) and self._settled not in waiting:
+            self.verified = ends[self._settled]
+            self._settled += 1
 
     @property
     def is_settled(self) -> bool:
@@ -146,7 +149,8 @@ class Group:
         """The channel has been cut to `text`: steps that do not end in it are forgotten, and the open one goes on."""
         at = len(text)
         del self._ends[bisect_right(self._ends, at) :]
-        self._waiting = {index: told for index, told in self._waiting.items() if index < len(self._ends)}
+        self._waiting = {index: left for index, left in self._waiting.items() if index < len(self._ends)}
+        self._settled = min(self._settled, len(self._ends))
         self.restart(self._ends[-1] if self._ends else 0)
         self.cutter.feed(text[self.start :])
         self.verified = min(self.verified, at)

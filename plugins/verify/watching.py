@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from predawn.plugins.calls import SideCall
 from predawn.plugins.verify.continuing import Fork, Ways, forked
+from predawn.plugins.verify.looks import Looks
 from predawn.plugins.verify.modes.rules import Rules
 from predawn.plugins.verify.reading import Part, one_by_one, with_text
 from predawn.plugins.verify.result import STATE_KEY, VerifyResult
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 MOST_VERDICTS = 5000
 """Kept of one exchange."""
-SLICE = 2 << 10
-"""Characters that are cut into steps before others get their turn."""
+SLICE = 512
+"""Characters that are cut into steps before others get their turn; each may be a step, which costs some 15 µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Watching:
         self.checks = Checks(tools.runner, exchange, settled, self._fork)
         self.generated_at = 0.0
         """When the last of what was generated had come; 0 while it comes."""
-        self._spans: dict[str, list[tuple[float, float]]] = {}
+        self._looks: dict[str, Looks] = {}
         self._forked_tokens = 0
         self._trace_of = trace_of
         self._is_closed = False
@@ -85,7 +86,7 @@ class Watching:
         verdict, result = check.verdict, self.result
         assert verdict is not None
         if len(self.exchange.verdicts) < MOST_VERDICTS:
-            self.exchange.verdicts.append(verdict)
+            self.exchange.verdicts.append(replace(verdict, at_s=check.ended_s - self.exchange.started))
         result.checks += 1
         if verdict.outcome == "pass":
             result.passed += 1
@@ -93,7 +94,8 @@ class Watching:
             result.unsure += 1
         else:
             result.violations += 1
-        self._spans.setdefault(check.verifier.name, []).append((check.began_s, check.ended_s))
+        if check.why != "shed":
+            self._looks.setdefault(check.verifier.name, Looks()).add(check.began_s, check.ended_s, self.generated_at)
 
     def note(self, check: Check, deed: Deed) -> None:
         """A violation and what is done about it, on the record; what was wrong is content, and is not."""
@@ -103,6 +105,8 @@ class Watching:
         result.corrections += deed == "rewrite"
         result.retries += deed == "retry"
         self.tools.meters.intervened(check.verifier.name, deed)
+        if deed == "flag" and len(self.exchange.decisions) >= MOST_VERDICTS:
+            return
         step = check.step
         self.exchange.decide(
             "verify",
@@ -124,10 +128,11 @@ class Watching:
         self.checks.close()
         now = perf_counter()
         generated_at = self.generated_at or now
-        if self._spans:
-            last = max(end for spans in self._spans.values() for _, end in spans)
+        if self._looks:
+            last = max(looks.last_s for looks in self._looks.values())
             self.result.added_s = max(last - generated_at, 0.0)
-        self.tools.meters.answered(self._spans, generated_at)
+        self.tools.meters.answered(self._looks, generated_at)
+        self.result.spans = {name: looks.first for name, looks in self._looks.items()}
         result = self.result
         self.exchange.decide(
             "verify",
@@ -177,4 +182,4 @@ def sliced(part: Part) -> Iterator[Part]:
         if len(text) <= SLICE:
             yield one
         else:
-            yield from (with_text(one, text[at : at + SLICE]) for at in range(0, len(text), SLICE))
+            yield from (with_text(one, text[at : at + SLICE], goes_on=at > 0) for at in range(0, len(text), SLICE))

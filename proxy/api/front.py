@@ -1,4 +1,4 @@
-"""The page on the admin port: what runs, and where to look further."""
+"""The plain page at `/status` on the admin port: what runs, and where to look further."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLE = (
     "body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
     "td,th{padding:0 1.5em 0 0;text-align:left}"
 )
-LINKS = ("/metrics", "/health", "/ready", "/version", "/openapi.json")
+LINKS = ("/", "/metrics", "/health", "/ready", "/version", "/openapi.json")
 
 
 def page(generation: Generation) -> web.Response:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDict
 
-from predawn.proxy.metrics import render
+from predawn.proxy.answer import WholeAnswer
+from predawn.proxy.exposition import pause, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,10 +40,12 @@ def build() -> web.Response:
     return answer({"version": version("predawn"), "python": platform.python_version()})
 
 
-async def scrape(request: Request, metrics: Metrics) -> web.Response:
-    """The metrics, rendered in a thread so that a large page delays no token."""
-    body, content_type = await asyncio.to_thread(render, metrics, request.headers.get("Accept", ""))
-    return web.Response(body=body, headers={"Content-Type": content_type})
+async def scrape(request: Request, metrics: Metrics) -> web.StreamResponse:
+    """The metrics, rendered in a thread and in slices so that a large page delays no token."""
+    body, content_type = await asyncio.to_thread(render, metrics, request.headers.get("Accept", ""), pause)
+    if request.method == "HEAD":
+        return web.Response(headers={"Content-Type": content_type})
+    return WholeAnswer(200, CIMultiDict({"Content-Type": content_type}), body)
 
 
 def answer(data: dict[str, Any], status: int = 200) -> web.Response:

@@ -67,9 +67,12 @@ async def relay(
         await exchange.close()
         exchange.ledger.total_s = perf_counter() - exchange.started
         lease.settle(0, 0, 0, 0.0)
-        service.tools.metrics.traffic("raw", "", exchange.upstream, stream=False).observe(
-            code=exchange.status or 500, total_s=exchange.ledger.total_s, overhead_s=0.0
+        metrics, seconds = service.tools.metrics, exchange.ledger.total_s
+        metrics.traffic("raw", "", exchange.upstream, stream=False).observe(
+            code=exchange.status or 500, total_s=seconds, overhead_s=0.0
         )
+        metrics.tenant(exchange.tenant).observe(exchange.status or 500, seconds)
+        metrics.during.value += seconds
         service.tools.observers.done(exchange)
 
 

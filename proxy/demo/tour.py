@@ -122,7 +122,7 @@ def serve_on(server: LocalServer, upstream: DemoUpstream, report: Report) -> Non
         f'  client = OpenAI(base_url="{server.base_url}", api_key="any")\n'
         f'  client.chat.completions.create(model="{upstream.alias}", messages=[...])\n'
         "To look at:\n"
-        f"  {server.admin_url}/          what runs\n"
+        f"  {server.admin_url}/          watch it happen\n"
         f"  {server.admin_url}/metrics   everything that is measured\n"
         f"  {server.base_url}/exchanges   what each request cost\n"
         "Ctrl-C stops everything."

@@ -55,7 +55,7 @@ def tapped(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
 class TapSource:
     """The body of one answer, read by iteration or by listening. Implements `TappedSource`."""
 
-    __slots__ = ("_closed", "_connection", "_content", "_idle_s", "_listener", "_owner", "_upstream")
+    __slots__ = ("_closed", "_connection", "_content", "_listener", "_owner", "_upstream", "idle_s")
 
     def __init__(self, content: StreamReader, owner: Owner, protocol: Any, upstream: str, idle_s: float) -> None:
         self._content = content
@@ -64,7 +64,7 @@ class TapSource:
         """The `TapConnection`; `None` if the whole body came with its head. Once it has come, another may have it."""
         self._listener: Callable[[], None] | None = None
         self._upstream = upstream
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._closed = False
 
     @property
@@ -133,10 +133,10 @@ class TapSource:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
             try:
-                async with asyncio.timeout(self._idle_s):
+                async with asyncio.timeout(self.idle_s):
                     data = await self._content.readany()
             except TimeoutError as exc:
-                message = f"nothing came for {self._idle_s:g} s"
+                message = f"nothing came for {self.idle_s:g} s"
                 raise UpstreamError(self._upstream, "timeout_idle", message, sent_nothing=False) from exc
             except (aiohttp.ClientError, OSError, RuntimeError) as exc:
                 raise self._lost(exc) from exc

@@ -219,8 +219,13 @@ def _add_block_delta(block: dict[str, Any], delta: dict[str, Any], partial_json:
 
 
 def events_of(chunk: Chunk, route: RouteName, *, include_usage: bool) -> list[bytes]:
-    """The events of a whole body, for a client that streams; chat and completions only."""
+    """The events of a whole body, for a client that streams. Raises `ValueError` for a body that is no answer."""
     data = dict(chunk.data or {})
+    if route in ("responses", "messages"):
+        from predawn.proxy.wire.events import message_events, response_events
+
+        made = response_events(data) if route == "responses" else message_events(data)
+        return [event.raw for event in made]
     if route not in ("chat", "completions"):
         raise ValueError(f"a whole {route} body cannot be turned into a stream")
     if "error" in data:

@@ -253,7 +253,7 @@ async def test_a_body_where_a_stream_was_asked_for_is_an_answer(plugins: list[An
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
 @each_plugin
 async def test_a_body_that_makes_no_stream_is_clear(path: str, plugins: list[Any]) -> None:
-    body = b'{"id": "r", "output": []}'
+    body = b'{"id": "r", "output": 7}'
     async with raw_upstream(sized(body)) as provider, house(behind=provider.base_url, plugins=plugins) as running:
         answer = await ask(running.port, chat(stream=True), path)
 

@@ -207,7 +207,7 @@ def test_the_model_is_listed_and_the_engine_told_about(client, server):
 
 
 def test_the_page_for_people_tells_what_runs(server):
-    page = fetch(f"{server.admin_url}/").decode()
+    page = fetch(f"{server.admin_url}/status").decode()
 
     assert "<td>m<td>local" in page
     assert "<td>local<td>local<td>0<td>ready" in page

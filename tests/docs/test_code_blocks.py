@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 import yaml
@@ -31,6 +32,11 @@ PAGES = [
 ]
 SERVER = "http://127.0.0.1:8080"
 """Where a reader's server listens."""
+EVERYTHING = {
+    "upstreams": [{"name": "scripted", "kind": "scripted", "routes": ["chat", "completions", "messages"]}],
+    "models": [{"name": "*", "upstream": "scripted"}],
+}
+"""A scripted model behind any name, for clients of either kind."""
 TESTED = ["writing-plugins.md", "testing-plugins.md"]
 
 
@@ -69,11 +75,11 @@ def modules() -> Iterator[dict[str, types.ModuleType]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 async def test_the_blocks_of_a_page_run(page: Path) -> None:
-    """Client code on a page talks to a real server, with a scripted model behind any name."""
-    async with predawn_server({}) as server:
+    """Client code on a page talks to a real server."""
+    async with predawn_server(EVERYTHING) as server:
         module = await asyncio.to_thread(run_blocks, page, server.url)
     for made in vars(module).values():
-        if isinstance(made, openai.OpenAI):
+        if isinstance(made, openai.OpenAI | anthropic.Anthropic):
             made.close()  # readers let the end of their program do that
     del sys.modules[module.__name__]
 

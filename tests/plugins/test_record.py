@@ -98,7 +98,9 @@ async def test_a_finished_exchange_is_shown_before_and_after_it_is_stored(store)
     assert before == after
     assert [] == list(plugin.writer.waiting())
     assert (7, 5) == (after["ledger"]["prompt"], after["ledger"]["output"])
-    assert [{"by": "test", "what": "chose", "detail": {"size": 3}}] == after["decisions"]
+    (decision,) = after["decisions"]
+    assert {"by": "test", "what": "chose", "detail": {"size": 3}, "at_s": decision["at_s"]} == decision
+    assert decision["at_s"] > 0
     assert [{"text": "note"}] == after["notes"]
     assert "um" == after["calls"][0]["model"]
     assert "content" not in after

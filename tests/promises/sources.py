@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("proxy", "plugins", "kernels")
+BESIDE = ("grafana",)
+"""Code of a checkout that is in no wheel."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def called(node: ast.Call) -> str:
 
 
 def sources(*folders: str) -> list[Source]:
-    """The files below these folders, or of all three packages."""
-    return [Source(path) for folder in folders or PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))]
+    """The files below these folders, or of everything but the tests."""
+    return [
+        Source(path) for folder in folders or (*PACKAGES, *BESIDE) for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
 
 
 def within(module: str, package: str) -> bool:

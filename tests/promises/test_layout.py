@@ -65,7 +65,9 @@ def test_every_command_in_the_pages_exists() -> None:
     commands = {name for action in top._actions for name in (action.choices or ()) if action.dest == "command"}
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
     named = {
-        word for page in pages for word in re.findall(r"\bpredawn ([a-z]+)\b(?!:)", _code(page.read_text("utf-8")))
+        word
+        for page in pages
+        for word in re.findall(r"(?:^|[$`/] ?)predawn ([a-z]+)\b(?!:)", _code(page.read_text("utf-8")), re.MULTILINE)
     }
 
     assert named <= commands

@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from predawn.proxy import metrics as module
+from predawn.proxy import declared as module
 from predawn.proxy.breaker import STATE_VALUES
+from predawn.proxy.declared import FAST, ITL, LAT, TTFT
+from predawn.proxy.exposition import render
 from predawn.proxy.hookspecs import Spec
 from predawn.proxy.meters import Counter, Family, Histogram
-from predawn.proxy.metrics import FAST, ITL, LAT, TTFT, Metrics, families, new_registry, render, watch_event_loop
+from predawn.proxy.metrics import Metrics, families, new_registry, watch_event_loop
 from predawn.proxy.settings import RouteSetting, Settings
 
 SETTINGS = Settings.model_validate(
@@ -116,6 +118,59 @@ def test_ten_thousand_hostile_names_make_one_series_each(metrics: Metrics) -> No
     labels = {"route": "chat", "model": "other", "upstream": "vllm", "code": "404", "stream": "true"}
     assert series(metrics) == before
     assert value(metrics, "predawn_requests_total", **labels) == 10_001
+
+
+def test_ten_thousand_tenants_are_of_one_class(metrics: Metrics) -> None:
+    before = series(metrics)
+    for number in range(10_000):
+        metrics.tenant(f"tenant-{number}").observe(200, 0.1, 0.05, 3, 4)
+
+    assert series(metrics) == before
+    assert value(metrics, "predawn_tenant_requests_total", tenant_class="default", code="200") == 10_000
+    assert value(metrics, "predawn_tenant_tokens_total", tenant_class="default", type="output") == 40_000
+
+
+def test_a_tenant_counts_in_the_class_of_the_settings(metrics: Metrics) -> None:
+    classes = {"gold": ["acme", "umbrella"], "free": ["bob"]}
+    metrics.prepare(Settings.model_validate({**SETTINGS.model_dump(), "access": {"tenant_classes": classes}}))
+    for tenant in ("acme", "umbrella", "bob", "stranger"):
+        metrics.tenant(tenant).observe(200, 0.1)
+    metrics.refused("chat", 401, 0.001)
+
+    counts = {
+        name: value(metrics, "predawn_tenant_request_duration_seconds_count", tenant_class=name)
+        for name in ("gold", "free", "default", "none")
+    }
+    assert counts == {"gold": 2, "free": 1, "default": 1, "none": 1}
+    assert value(metrics, "predawn_tenant_requests_total", tenant_class="none", code="401") == 1
+    assert value(metrics, "predawn_tenant_requests_total", tenant_class="gold", code="502") == 0
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"default": ["a"]},
+        {"Gold": ["a"]},
+        {"none": []},
+        {"a": ["x"], "b": ["x"]},
+        {f"c{number}": [] for number in range(9)},
+    ],
+)
+def test_classes_of_tenants_are_few_and_clear(classes: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="tenant_classes"):
+        Settings.model_validate({"access": {"tenant_classes": classes}})
+
+
+def test_seconds_are_counted_by_when_they_were_spent(metrics: Metrics) -> None:
+    metrics.hook("record", "on_done").took(0.25)
+    metrics.hook("record", "on_request").took(9)
+    metrics.refused("chat", 401, 0.5)
+
+    spent = {
+        when: value(metrics, "predawn_phase_seconds_total", phase=when)
+        for when in ("before", "during", "alongside", "after")
+    }
+    assert spent == {"before": 0, "during": 0.5, "alongside": 0, "after": 0.25}
 
 
 def test_hostile_statuses_make_one_series(metrics: Metrics) -> None:

@@ -19,7 +19,8 @@ DEAR: Final = 1.0
 MOST_TARGETS: Final = 8.0
 """A request may cost so many times the mean, and not more."""
 OPTIMISM: Final = 0.5
-"""How many standard errors too well is thought of tiers when all credit is unused: bad luck must not bury a tier."""
+"""How many standard errors too well is thought of dearer tiers, and too badly of the cheapest, when all credit is
+unused: bad luck must not bury a tier, nor good luck keep from one what there are tokens for."""
 
 
 class Step(NamedTuple):
@@ -68,11 +69,10 @@ def affordable(steps: list[Step], target: float) -> list[Step]:
 def hull(case: Case, optimism: float = 0.0) -> list[Step]:
     """The tiers worth considering, each gaining less per token than the one before it."""
     curves, kind, difficulty = case.state.curves, case.kind, case.difficulty
-    points = sorted(
-        ((case.cost(tier.name), curves.value(kind, tier.name, difficulty, optimism), tier) for tier in case.tiers),
-        key=_tokens,
-    )
-    tokens, value, tier = points[0]
+    costs = sorted(((case.cost(tier.name), tier) for tier in case.tiers), key=_tokens)
+    points = [(tokens, curves.value(kind, tier.name, difficulty, optimism), tier) for tokens, tier in costs]
+    tokens, tier = costs[0]
+    value = curves.value(kind, tier.name, difficulty, -optimism)
     steps = [Step(tier, tokens, value, float("inf"))]
     for tokens, value, tier in points[1:]:
         while True:
@@ -88,8 +88,8 @@ def hull(case: Case, optimism: float = 0.0) -> list[Step]:
     return steps
 
 
-def _tokens(point: tuple[float, float, TierSettings]) -> float:
-    return point[0]
+def _tokens(known: tuple[float, TierSettings]) -> float:
+    return known[0]
 
 
 def _why(steps: list[Step], chosen: Step, price: float) -> str:

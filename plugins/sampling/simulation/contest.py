@@ -1,4 +1,4 @@
-"""Several strategies over one recording: a line of figures for each."""
+"""Several strategies over one recording: a line of figures for each. Problems come in the order of the file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from predawn.plugins.sampling.simulation.playing import JudgeRules, Outcome, Pla
 from predawn.plugins.sampling.simulation.recording import Problem
 from predawn.plugins.sampling.strategies import STRATEGIES
 from predawn.plugins.sampling.strategies.protocol import Options
+from predawn.plugins.sampling.strategies.trust import Trust
 
 
 class EntryError(ValueError):
@@ -104,7 +105,7 @@ class Figures:
 
 def contest(problems: Iterable[Problem], entries: Iterable[Entry], rules: Rules) -> list[Figures]:
     """Let each strategy play each problem. The same seed gives the same figures."""
-    figures = [Figures(entry) for entry in entries]
+    figures = [Figures(entry if entry.options.trust else _with_trust(entry)) for entry in entries]
     for problem in problems:
         chance = random.Random(f"{rules.seed} {problem.name}")  # noqa: S311 - orders of play, nothing secret
         others = (chance.sample(problem.drawn, len(problem.drawn)) for _ in range(rules.repeat - 1))
@@ -112,6 +113,11 @@ def contest(problems: Iterable[Problem], entries: Iterable[Entry], rules: Rules)
         for line in figures:
             line.add(problem, [_play(line.entry, problem, order, rules, turn) for turn, order in enumerate(orders)])
     return figures
+
+
+def _with_trust(entry: Entry) -> Entry:
+    """What `confidence` learns from one problem it uses in the next, as in a server."""
+    return replace(entry, options=replace(entry.options, trust=Trust()))
 
 
 def _play(entry: Entry, problem: Problem, order: list[Any], rules: Rules, turn: int) -> Outcome:

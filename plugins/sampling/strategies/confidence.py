@@ -1,7 +1,9 @@
-"""`confidence`: votes weighed by how sure the model was, and samples given up where it becomes unsure.
+"""`confidence`: votes weighed by how sure the model was, one sure answer in place of a vote, and unsure ones given up.
 
 DeepConf (arXiv 2508.15260): some samples run to their end; what most of them never fell below becomes the line, and a
-later sample is given up as soon as its least sure stretch is below. Without log-probabilities it is a plain vote.
+later sample is given up as soon as its least sure stretch is below. What earlier requests taught of how sure is sure
+enough (`trust.py`) goes further: then one sample is drawn, and more only if that one is not. Without log-probabilities
+it is a plain vote.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from predawn.plugins.sampling.strategies.protocol import Action, Sample
-from predawn.plugins.sampling.strategies.tally import weight_of
+from predawn.plugins.sampling.strategies.protocol import Action, Options, Sample, Stop
+from predawn.plugins.sampling.strategies.tally import Group, Tally, weight_of
+from predawn.plugins.sampling.strategies.trust import WITNESSES
 from predawn.plugins.sampling.strategies.vote import Vote
 
 WARM_UP = 4
@@ -18,6 +21,8 @@ WARM_UP = 4
 KEPT = 0.75
 """Share of the finished samples that the line would have let through."""
 LEAST_WEIGHT = 0.05
+USUAL_LEAST = 2
+"""Whoever asks for at least more samples than these gets them, however sure the first one is."""
 
 
 def sureness(samples: Sequence[Sample]) -> dict[int, float] | None:
@@ -33,10 +38,87 @@ def sureness(samples: Sequence[Sample]) -> dict[int, float] | None:
 
 
 class Confidence(Vote):
-    """A vote in which unsure answers count less; what they are unsure of is compared with the surest."""
+    """A vote in which unsure answers count less, and which ends with one that is surely sure enough."""
 
     name: str = "confidence"
     progress_every = 8
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        trust = options.trust
+        draws_all = options.min_samples > USUAL_LEAST or options.min_samples >= options.samples
+        self._trust = None if draws_all else trust
+        self._checks = self._trust is not None and (not self._trust.is_learnt or self._trust.is_due())
+        """True for a request that others are to learn from: it is put to a vote whatever its first sample says."""
+
+    def begin(self) -> Iterator[Action]:
+        if self._trusts:
+            yield from self.pool.start(self._few)
+        else:
+            yield from super().begin()
+
+    def next(self) -> Iterator[Action]:
+        tally = self.tally
+        sure = self._sure_leader(tally)
+        if self._trust is not None and self._trusts and len(self.pool.finished) == 1:
+            self._trust.tried(is_sure=sure is not None)
+        if sure is None:
+            yield from super().next()
+        else:
+            yield self._stop(sure, tally)
+
+    def _stop(self, sure: Group, tally: Tally) -> Stop:
+        return Stop(sure.best.index, "sure", agreement=tally.agreement, confidence=self._chance_of(sure))
+
+    def conclude(self, why: str) -> Iterator[Action]:
+        self._teach()
+        yield from super().conclude(why)
+
+    @property
+    def _trusts(self) -> bool:
+        """True where one sample may be the answer."""
+        trust = self._trust
+        return trust is not None and trust.is_learnt and not self._checks and trust.promises(1 - self.options.epsilon)
+
+    @property
+    def _few(self) -> int:
+        """Samples among which one that is sure is to be expected."""
+        assert self._trust is not None
+        return max(1, round(1 / max(self._trust.sure_share, 0.01)))
+
+    @property
+    def least(self) -> int:
+        return max(super().least, WITNESSES + 1) if self._checks else super().least
+
+    def _wanted(self, tally: Tally) -> int:
+        wanted = super()._wanted(tally)
+        return min(wanted, self._few) if self._trusts else wanted
+
+    def _sure_leader(self, tally: Tally) -> Group | None:
+        """The leader, if one of its samples is so sure that others would hardly contradict it."""
+        leader = tally.leader
+        if leader is None or not self._trusts:
+            return None
+        return leader if self._chance_of(leader) > 1 - self.options.epsilon else None
+
+    def _chance_of(self, group: Group) -> float:
+        return max((self._chance(sample) or 0.0) * weight_of(sample) for sample in group.samples)
+
+    def _chance(self, sample: Sample) -> float | None:
+        sure = sureness([sample])
+        return self._trust.chance(sure[sample.index]) if self._trust is not None and sure is not None else None
+
+    def _teach(self) -> None:
+        """Every sample about which enough others agree among themselves says how far to trust such samples."""
+        if self._trust is None:
+            return
+        groups = Tally(self.pool.complete, dict.fromkeys(range(self.pool.started), 1.0)).groups
+        for group in groups:
+            for sample in group.samples:
+                witnesses = max((len(one.samples) - (one is group) for one in groups), default=0)
+                sure = sureness([sample])
+                if witnesses >= WITNESSES and sure is not None:
+                    self._trust.learn(sure[sample.index], confirmed=len(group.samples) - 1 == witnesses)
 
     def weights(self) -> Mapping[int, float] | None:
         complete = self.pool.complete
@@ -44,10 +126,12 @@ class Confidence(Vote):
         if sure is None:
             return None
         best = max(sure.values())
-        return {
-            sample.index: max(LEAST_WEIGHT, math.exp(sure[sample.index] - best)) * weight_of(sample)
-            for sample in complete
-        }
+        counts = {index: math.exp(value - best) for index, value in sure.items()}
+        if self._trusts:
+            chances = {sample.index: self._chance(sample) or 0.0 for sample in complete}
+            # where none is sure, the surest still counts as one: else no number of them would settle it
+            counts = {index: chance / max(chances.values()) for index, chance in chances.items()}
+        return {sample.index: max(LEAST_WEIGHT, counts[sample.index]) * weight_of(sample) for sample in complete}
 
     def grew(self, sample: Sample) -> Iterator[Action]:
         """Give it up if it became less sure than what most others never fell below; its first words tell nothing."""

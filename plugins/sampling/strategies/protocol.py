@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from predawn.plugins.sampling.strategies.trust import Trust
     from predawn.proxy.exchange import Verdict
     from predawn.proxy.extensions import Extracted
 
@@ -156,6 +157,7 @@ class Stop:
 Action: TypeAlias = Start | Cancel | Judge | Wake | Stop
 
 WHYS = (
+    "sure",  # the leader is one that others would hardly contradict
     "settled",  # the chance that the leader changes is small enough
     "exhausted",  # everything that was allowed has been drawn
     "enough",  # the first m have come
@@ -188,6 +190,8 @@ class Options:
     """The m of `first_m_of_k`."""
     hedge_after_s: float = 1.0
     """When `hedge` sends its second request."""
+    trust: Trust | None = None
+    """Of `confidence`: what earlier requests have taught, and where this one adds to it."""
     fallback: str = "judge"
     """What decides between answers that cannot be compared: `judge`, or `single` (the first complete one)."""
 

@@ -31,11 +31,15 @@ class Vote(Choosing):
             yield from self.pool.start(self._wanted(tally) - len(self.pool.running))
 
     def _is_settled(self, tally: Tally) -> bool:
-        least = min(self.options.min_samples, self.pool.limit)
         undecided = self.pool.undecided
-        return tally.total >= least and tally.confidence(undecided) > 1 - self.options.epsilon
+        return tally.total >= self.least and tally.confidence(undecided) > 1 - self.options.epsilon
 
     def _wanted(self, tally: Tally) -> int:
         """Samples that should be running now."""
         to_settle = tally.needed(self.pool.undecided, self.options.epsilon)
-        return max(1, to_settle, self.options.min_samples - tally.total)
+        return max(1, to_settle, self.least - tally.total)
+
+    @property
+    def least(self) -> int:
+        """Comparable answers that come before it may end."""
+        return min(self.options.min_samples, self.pool.limit)

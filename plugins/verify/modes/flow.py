@@ -7,8 +7,7 @@ open, and a rule for what a violation does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from predawn.plugins.verify.cutting import LONGEST_STEP
 from predawn.plugins.verify.mending import Mending, mend
@@ -32,52 +31,50 @@ if TYPE_CHECKING:
     from predawn.proxy.extensions import RegisteredVerifier
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Give a chunk to the client."""
 
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Have a step looked at."""
 
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """A check is of no use any more: its text is gone."""
 
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """A violation, and what is done about it."""
 
     check: Check
     deed: Deed
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(NamedTuple):
     """End the call that makes this choice, and have another one go on as `mending` says."""
 
     choice: int
     mending: Mending
     kept_tokens: int
     """Output tokens of the ended call that stay in the answer."""
+    kept_thoughts: int = 0
+    """Those of them that are thoughts."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """Nothing more is wanted of this choice."""
 
     choice: int
     kept_tokens: int
     """Output tokens of its call that the client gets."""
+    kept_thoughts: int = 0
+    """Those of them that are thoughts."""
 
 
 Action: TypeAlias = Send | Ask | Drop | Noted | Continue | End
@@ -162,8 +159,9 @@ class Flow:
             checks += choice.trace.feed(piece)
             end = start + len(piece.text)
             spans.append(Span(piece.key, start, end))
-            choice.marks.append((piece.key, end))
-            choice.members[piece.key.where] = piece.member
+            if piece.member:  # else it is a gap that nobody wrote
+                choice.marks.append((piece.key, end))
+                choice.members[piece.key.where] = piece.member
         if part.finish is not None:
             choice.is_finished = True
             checks += choice.trace.close()
@@ -227,6 +225,11 @@ class Flow:
         choice = self._choices.get(index)
         return choice is None or not (choice.is_over or choice.is_finished)
 
+    def thoughts_of(self, index: int) -> int:
+        """Tokens of thoughts that the running call has brought to a choice."""
+        choice = self._choices.get(index)
+        return sum(key == REASONING for key, _ in choice.marks) if choice is not None else 0
+
     def trace_of(self, index: int) -> Trace | None:
         """What was said in a choice."""
         choice = self._choices.get(index)
@@ -269,12 +272,12 @@ class Flow:
         actions = self._drop(choice, lambda _: True)
         choice.is_over = True
         last = [] if self._is_sent_early else [Send(chunk) for chunk in choice.holding.release()]
-        choice.holding.clear()
+        last += [Send(held.part.chunk) for held in choice.holding.clear()]
         why = {"stopped_by": check.verifier.name, "where": check.key.where, "step": check.cut.index}
         finish = finish_of(self.head, choice.index, "content_filter", self._route, predawn=why)
         sent = choice.holding.sent
-        kept = sum(end <= sent.get(where, 0) for where, end in choice.marks)
-        return [*actions, End(choice.index, kept), *last, Send(finish)]
+        kept = [where for where, end in choice.marks if end <= sent.get(where, 0)]
+        return [*actions, End(choice.index, len(kept), kept.count(REASONING)), *last, Send(finish)]
 
     def _rewrite(self, choice: _Choice, check: Check) -> list[Action]:
         mending = self._mends(check, choice.trace, choice.holding.sent.get(check.key, 0))
@@ -283,7 +286,7 @@ class Flow:
             return self._stop(choice, check)
         actions = self._drop(choice, lambda one: is_behind(one.key, key) or (one.key == key and one.cut.end > at))
         stays = at if key.where != "tool_call" else -1
-        kept = sum(not is_behind(where, key) and (where != key or end <= stays) for where, end in choice.marks)
+        kept = [one for one, end in choice.marks if not is_behind(one, key) and (one != key or end <= stays)]
         choice.marks.clear()
         choice.is_finished = False
         choice.trace.cut(key, at)
@@ -294,7 +297,7 @@ class Flow:
             chunk = chunk_of(self.head, choice.index, member, mending.insert)
             actions += self.said(Part(choice.index, (Piece(key, mending.insert, None, member),), None, chunk, True))
             choice.marks.clear()
-        actions.append(Continue(choice.index, mending, kept))
+        actions.append(Continue(choice.index, mending, len(kept), kept.count(REASONING)))
         return actions + self._release(choice)
 
     def _retry(self, choice: _Choice, check: Check) -> list[Action]:
@@ -303,5 +306,7 @@ class Flow:
         trace = Trace(self._verifiers, choice.index, longest_step=self._longest)
         again = self._choices[choice.index] = _Choice(choice.index, trace, choice.rule, self._is_free)
         again.members = choice.members
+        for held in choice.holding.clear():
+            again.holding.add(held)
         mending = Mending(check.key, 0, note=check.verdict.feedback if check.verdict else "", is_retry=True)
         return [*actions, Continue(choice.index, mending, 0)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple
 
-from predawn.plugins.verify.reading import Key, Part, cut_in_two
+from predawn.plugins.verify.reading import Key, Part, cut_in_two, head_part
 from predawn.plugins.verify.trace import is_behind
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from predawn.plugins.verify.trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Where a piece stands in its text."""
 
     key: Key
@@ -25,8 +24,7 @@ class Span:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A chunk of one choice with what it says."""
 
     part: Part
@@ -36,12 +34,13 @@ class Held:
 class Holding:
     """Gives out what is verified; `is_free` names texts that need not wait."""
 
-    __slots__ = ("_held", "_is_free", "_trace", "sent")
+    __slots__ = ("_has_begun", "_held", "_is_free", "_trace", "sent")
 
     def __init__(self, trace: Trace, is_free: Callable[[Key], bool]) -> None:
         self._trace = trace
         self._is_free = is_free
         self._held: deque[Held] = deque()
+        self._has_begun = False
         self.sent: dict[Key, int] = {}
         """Up to where each text was sent."""
 
@@ -58,6 +57,7 @@ class Holding:
             held = self._held[0]
             if self._may_go(held):
                 self._held.popleft()
+                self._has_begun = True
                 chunks.append(held.part.chunk)
                 for span in held.spans:
                     self.sent[span.key] = max(self.sent.get(span.key, 0), span.end)
@@ -93,19 +93,41 @@ class Holding:
 
     def cut(self, key: Key, at: int) -> None:
         """Forget what is held of a text after `at`, and all that follows the text."""
-        kept: deque[Held] = deque()
+        kept, heads = deque[Held](), self._heads()
+        is_cut = False
         for held in self._held:
-            if held.part.finish is not None or any(is_behind(span.key, key) for span in held.spans):
-                continue
-            own = [span for span in held.spans if span.key == key]
-            if not own or (own[-1].end <= at and key.where != "tool_call"):
-                kept.append(held)
-            elif len(held.spans) == 1 and own[0].start < at and key.where != "tool_call":
-                kept.append(_halves(held, at - own[0].start)[0])
+            left = None if is_cut and not held.spans else _left(held, key, at)
+            is_cut = is_cut or left is not held  # what says nothing tells there how a text ended that is gone
+            if left is not None:
+                kept.append(left)
+            elif not kept or all(not one.spans for one in kept):
+                kept = deque(heads)
         self._held = kept
 
-    def clear(self) -> None:
+    def clear(self) -> list[Held]:
+        """Forget all that is held but its beginning, which is returned: who speaks, and what says nothing yet."""
+        heads = self._heads()
         self._held.clear()
+        return heads
+
+    def _heads(self) -> list[Held]:
+        heads = list(takewhile(lambda held: not held.spans and held.part.finish is None, self._held))
+        if not self._has_begun and len(heads) < len(self._held):
+            head = head_part(self._held[len(heads)].part)  # it comes once, and maybe with the first text
+            heads += [Held(head, ())] if head is not None else []
+        return heads
+
+
+def _left(held: Held, key: Key, at: int) -> Held | None:
+    """What remains of a chunk when a text is cut at `at`."""
+    if held.part.finish is not None or any(is_behind(span.key, key) for span in held.spans):
+        return None
+    own = [span for span in held.spans if span.key == key]
+    if not own or (own[-1].end <= at and key.where != "tool_call"):
+        return held
+    if len(held.spans) == 1 and own[0].start < at and key.where != "tool_call":
+        return _halves(held, at - own[0].start)[0]
+    return None
 
 
 def _halves(held: Held, at: int) -> tuple[Held, Held]:

@@ -10,7 +10,8 @@ from predawn.plugins.verify.verifiers.slices import Breath
 
 _FENCE = re.compile(r"^[ \t]{0,12}(`{3,16}|~{3,16})[ \t]*([A-Za-z0-9_+.#-]{0,32})[^\n`]{0,200}$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
-_MAGIC = re.compile(r"^([ \t]*)(?:[%!]|\?\w).*$", re.MULTILINE)
+_MAGIC = re.compile(r"^([ \t]*(?:\w+[ \t]*=[ \t]*)?)(?:%{1,2}|!{1,2}|\?{1,2})[A-Za-z].*$", re.MULTILINE)
+"""Not a line that goes on with `% x` or `!= y`."""
 _PROMPT = re.compile(r"^(?:>>> |\.\.\. |>>>$|\.\.\.$)")
 SLICE = 4_000
 PYTHON = frozenset({"python", "py", "python3", "py3"})
@@ -90,4 +91,4 @@ def python_source(code: str) -> str:
     first = next((line for line in lines if line.strip()), "")
     if first.startswith(">>>"):
         code = "\n".join(_PROMPT.sub("", line) for line in lines if _PROMPT.match(line))
-    return _MAGIC.sub(r"\1pass", code) if "%" in code or "!" in code or "?" in code else code
+    return _MAGIC.sub(r"\1None", code) if "%" in code or "!" in code or "?" in code else code

@@ -16,7 +16,9 @@ from predawn.plugins.verify.verifiers.slices import LONGEST_PIECE, Breath
 from predawn.plugins.verify.verifiers.solving import Solver
 from predawn.proxy.extensions import Channel, Step
 
-_VALUE = r"(?P<value>[-−]?\d{1,30}(?:\.\d{1,30})?(?:/\d{1,30})?(?![\w.]*\d)|true\b|false\b|yes\b|no\b)"  # noqa: RUF001
+_NUMBER = r"[-−]?(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,30})(?:\.\d{1,30})?(?:/\d{1,30})?(?!,?[\w.]*\d)"  # noqa: RUF001
+_VALUE = rf"(?P<value>{_NUMBER}|true\b|false\b|yes\b|no\b)"
+_SUPPOSED = re.compile(r"\b(?:if|suppose|assum\w+|unless|whether)\b[^.;,]{0,60}$", re.IGNORECASE)
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -36,9 +38,9 @@ class ConstraintsVerifier:
         self._solver = Solver(self.settings.variables, self._constraints, self.settings.solve_ms)
         names = "|".join(re.escape(name) for name in sorted(kinds, key=len, reverse=True)) or r"(?!)"
         self._pattern = re.compile(
-            rf"(?<![\w.])[\"'`*]{{0,3}}(?P<name>{names})[\"'`*]{{0,3}}[ \t]{{0,8}}"
+            rf"(?<![\w./])[\"'`*]{{0,3}}(?P<name>{names})[\"'`*]{{0,3}}[ \t]{{0,8}}"
             rf"(?:=|:|:=|\bis\b|→)[ \t]{{0,8}}[*`]{{0,2}}{_VALUE}"
-            r"(?![ \t]{0,8}[-+*/^(<>])",
+            r"(?![ \t]{0,8}[-+*/^(<>?])",
             re.IGNORECASE if all(name == name.lower() for name in kinds) else 0,
         )
 
@@ -70,7 +72,8 @@ class ConstraintsVerifier:
         for start, line in _lines(text):
             for found in self._pattern.finditer(line):
                 value = read_value(found["value"])
-                if value is not None:
+                is_supposed = _SUPPOSED.search(line, max(0, found.start() - 80), found.start()) is not None
+                if value is not None and not is_supposed:
                     name = found["name"] if found["name"] in self.settings.variables else found["name"].lower()
                     yield _Place(name, value, found.start("value") + start, found.end("value") + start)
             await breath()
@@ -120,7 +123,7 @@ def read_value(text: str) -> Value | None:
     lower = text.lower().replace("−", "-")  # noqa: RUF001
     if lower in _TRUTHS:
         return _TRUTHS[lower]
-    top, _, bottom = lower.partition("/")
+    top, _, bottom = lower.replace(",", "").partition("/")
     if bottom and not int(bottom):
         return None
     return Fraction(top) / int(bottom or 1)

@@ -22,15 +22,19 @@ _BULLET = re.compile(r"^\s*(?:[-*•>#]+|\(?\d{1,3}[.)]|[a-z]\)|step\s+\d+\s*[:.
 _CODE_LINE = re.compile(
     r"^\s*(?:def |class |import |from \S+ import|return\b|print\(|assert |for .*:$|"
     r"while .*:$|if .*:$|elif |let |const |var |#include|//)"
-    r"|[+\-*/]=|\+\+|&&|\|\||->|\w\(\)|;\s*$"
+    r"|[+\-*/]=|\+\+|&&|\|\||->|\w\(\)|[A-Za-z_\])]\s*=[^=]*;\s*$"
 )
 _DOUBT_BEFORE = re.compile(
     r"(?:\b(?:not|never|wrong\w*|incorrect\w*|false|mistake\w*|errors?|suppose|assum\w+|if|whether|pretend|imagine|"
     r"claim\w*|instead of|rather than|unless|typo|thought|unlike)|n't)(?:\s+\S+){0,3}\s*[\"'“(:]?\s*$",
     re.IGNORECASE,
 )
+_LABELLED_WRONG = re.compile(
+    r"(?:\b(?:wrong|incorrect|false|mistake|error|myth)|[❌✗✘])\s*[:—-]\s*[\"“(]?$", re.IGNORECASE
+)
 _DOUBT_AFTER = re.compile(
-    r"^\W*(?:which |that |this )?(?:is|was|would be|'s|are|were|can't be|cannot be)?\s*(?:obviously |clearly |simply )?"
+    r"^\W*(?:(?:but|though|although|yet) )?(?:(?:which|that|this|it)\b ?)?"
+    r"(?:is|was|would be|'s|are|were|can't be|cannot be)?\s*(?:obviously |clearly |simply )?"
     r"(?:wrong|incorrect|false|not\b|a mistake|impossible|a contradiction|no\b|"
     r"too (?:high|low|much|many|few|little)|off\b)",
     re.IGNORECASE,
@@ -40,9 +44,12 @@ _ROUNDED = re.compile(
     r"at least|at most|up to|integer|floor|ceiling|ignoring|decimal places?|estimate\w*)\b",
     re.IGNORECASE,
 )
+_REST = re.compile(r" ?(?:[A-Za-z]+ )?and (?:\d|an? |one )")
+"""`365 / 7 = 52 weeks and 1 day`."""
 _APPROXIMATE_SIGNS = frozenset("≈≅≃") | {"~="}
 Rounding: TypeAlias = Literal["none", "said", "about"]
 _CURRENCIES = frozenset("$€£")
+_QUOTED = frozenset(('""', "“”"))
 _JUDGED = frozenset({"=", "→", SPOKEN}) | _APPROXIMATE_SIGNS
 
 
@@ -119,7 +126,9 @@ def _in_tokens(tokens: list[Token], sentence: str) -> Iterator[Equation]:
             later.kind == "relation" for later in tokens[first + len(right.parts) : first + len(right.parts) + 4]
         )
         approximate = approximate or _is_about(tokens, left)
-        said = _ROUNDED.search(sentence, right.end, right.end + 60) is not None
+        said = _ROUNDED.search(sentence, right.end, right.end + 60) is not None or (
+            "/" in left.signs and _REST.match(sentence, right.end) is not None
+        )
         rounding: Rounding = "about" if approximate else "said" if said else "none"
         found = _judged(left, right, sentence, symbol=token.text, rounding=rounding)
         if found is None or (not found.holds and goes_on and _runs_on(left, right)):
@@ -133,9 +142,11 @@ def _is_about(tokens: list[Token], left: Side) -> bool:
 
 
 def _is_doubted(sentence: str, left: Side, right: Side, relation: str) -> bool:
-    """The sentence asks, supposes or denies what the equation says."""
-    clause = re.split(r"[,;:—]", sentence[max(0, left.start - 60) : left.start])[-1]
-    after = sentence[right.end : right.end + 60]
+    """The sentence asks, supposes or denies what the equation says, or quotes it."""
+    before, after = sentence[max(0, left.start - 60) : left.start], sentence[right.end : right.end + 60]
+    if _LABELLED_WRONG.search(before) or (before[-1:] + after[:1] in _QUOTED):
+        return True
+    clause = re.split(r"[,;:—]", before)[-1]
     if _DOUBT_BEFORE.search(clause) or _DOUBT_AFTER.match(after) or after.lstrip().startswith(("?", '"?', "”?")):
         return True
     return sentence.rstrip().endswith("?") and (relation == SPOKEN or len(after) < 40)
@@ -191,12 +202,12 @@ def _is_glued(side: Side) -> bool:
 
 
 def _converts(left: Side, right: Side) -> bool:
-    """`2 hours = 120 minutes`."""
+    """`2 hours = 120 minutes`; not `$3 each = $12`, where nothing is converted."""
     units = [*left.named_units, *right.named_units]
     known = [factor(unit) for unit in units]
     sure = {"time", "length", "mass", "volume", "dollar"}
     return (
-        len(units) == 2
+        len(set(units)) == 2
         and all(each is not None and each[0] in sure for each in known)
         and known[0] is not None
         and known[1] is not None
@@ -277,6 +288,8 @@ def _was_rounded_before(given: Fraction, exact: Fraction, work: Side, shown: Num
     most = max((number.decimals for number in work.numbers), default=0)
     if most < 2 or shown.decimals >= most or work.signs & {"^"}:
         return False
+    if work.signs <= {"+", "-", "&", "(", ")"}:
+        return abs(exact - given) <= sum((number.resolution / 2 for number in work.numbers if number.decimals >= 2), 0)
     relative = sum(
         (number.resolution / 2 / abs(number.value) for number in work.numbers if number.decimals >= 2 and number.value),
         Fraction(0),
@@ -289,7 +302,9 @@ def _is_sure(left: Side, right: Side) -> bool:
     ours, theirs = left.named_units, right.named_units
     if any("^" in side.signs and side.parts[0].text == "-" for side in (left, right)):
         return False  # whether -3² is 9 is a matter of taste
-    if any(_divides_by_a_fraction(side) for side in (left, right)) or _has_variables(left, right):
+    if any(_divides_by_a_fraction(side) or _divides_by_a_product(side) for side in (left, right)):
+        return False
+    if _has_variables(left, right):
         return False
     for side in (left, right):
         if len(side.named_units) > 1 and side.signs & {"+", "-", "&"}:
@@ -313,6 +328,12 @@ def _divides_by_a_fraction(side: Side) -> bool:
     loose = [at for at in slashes if at < 2 or side.parts[at - 2].text != "("]
     glued = [side.parts[at - 1].end == side.parts[at].start for at in loose]
     return any(glued) and not all(glued)
+
+
+def _divides_by_a_product(side: Side) -> bool:
+    """`8 / 2(2 + 2)`: is that 16, or 1?"""
+    texts = [part.text for part in side.parts]
+    return any(texts[at] == "/" and texts[at + 2] == "(" != texts[at + 1] for at in range(len(texts) - 2))
 
 
 def _has_variables(left: Side, right: Side) -> bool:

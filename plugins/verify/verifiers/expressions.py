@@ -95,6 +95,8 @@ def side_before(tokens: Sequence[Token], relation: int) -> Side | None:
         elif token.kind == "word":
             words = _run_back(tokens, at)
             if tokens[at + 1 : at + 2] and tokens[at + 1].kind == "number":
+                if _is_compound(tokens, at - len(words)):
+                    return None
                 break
             if not _is_unit(tokens, at - len(words) + 1, words):
                 break
@@ -183,16 +185,27 @@ def _changes(tokens: Sequence[Token], at: int) -> bool:
     if token.text == "!" and at + 1 < len(tokens):
         return tokens[at + 1].kind == "sign"
     words = [t.text.lower() for t in takewhile(lambda t: t.kind == "word" or t.text == "(", tokens[at : at + 6])]
+    if at and _is_compound(tokens, at - 1):
+        return True
     compares = words[:1] == ["times"] and set(words[1:2]) & _COMPARED
     after = tokens[at + 1] if at + 1 < len(tokens) else None
     shares = words[:1] == ["of"] and after is not None and (after.kind == "number" or after.text.lower() in _WHOLES)
     return bool(compares or shares or set(words) & _OTHER_SENSE)
 
 
+def _is_compound(tokens: Sequence[Token], at: int) -> bool:
+    """A quantity in two units begins there: `2 hours 30 minutes`, `5 feet 3 inches`."""
+    kinds = [token.kind for token in tokens[max(at, 0) : at + 4]]
+    if at < 0 or kinds != ["number", "word", "number", "word"]:
+        return False
+    units = [factor(singular(tokens[place].text.lower())) for place in (at + 1, at + 3)]
+    return all(unit is not None for unit in units)
+
+
 _COMPARED = words_of("as more less fewer smaller bigger larger greater higher lower faster slower the that what longer")
 _BETWEEN = words_of("for from with on at in to by")
 _WHOLES = words_of("them these those the these all every")
-_OTHER_SENSE = words_of("remainder r rem mod modulo binary hex octal base")
+_OTHER_SENSE = words_of("remainder r rem mod modulo binary hex octal base clock")
 
 
 def _run_back(tokens: Sequence[Token], at: int) -> list[str]:

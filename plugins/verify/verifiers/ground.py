@@ -13,6 +13,12 @@ from predawn.plugins.verify.verifiers.slices import Breath
 PIECE = 2_000
 _DIGITS = re.compile(r"\d{1,30}", re.ASCII)
 _SCALE = re.compile(r"[ -]?(thousand|million|billion|trillion|dozen|k|m|bn|b)\b", re.IGNORECASE)
+_OTHERWISE = re.compile(
+    r"(?<![\d.,])(?:(?P<whole>\d{1,3}(?:[ .']\d{3}){1,4})|(?P<short>\d{1,12}))(?:,(?P<decimals>\d{1,6}))?(?![\d.,]*\d)",
+    re.ASCII,
+)
+"""`1 234 567`, `12'345`, `2.500,75`, `0,75`."""
+_HALF = re.compile(r"\bhalf a (hundred|thousand|million|billion|trillion|dozen)\b", re.IGNORECASE)
 _LETTERS = {"k": 10**3, "m": 10**6, "b": 10**9, "bn": 10**9}
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 _GAP = re.compile(r"\[?(?:\.\.\.|…)\]?|\[[^\]]{0,60}\]")
@@ -78,7 +84,13 @@ class Ground:
         for match in _CARDINALS.finditer(piece):
             words = [word.lower() for word in _WORD.findall(piece[match.start() : match.start() + 80])]
             if (value := spoken(words)) is not None:
-                self._exact.add(value[0])
+                self._exact.add(value[0] * (12 if words[value[1] : value[1] + 1] == ["dozen"] else 1))
+        for match in _HALF.finditer(piece):
+            self._exact.add(Fraction(SCALES[match[1].lower()], 2))
+        for match in _OTHERWISE.finditer(piece):
+            if match["whole"] or match["decimals"]:
+                digits = "".join(filter(str.isdigit, match["whole"] or match["short"]))
+                self._exact.add(Fraction(f"{digits}.{match['decimals'] or 0}"))
         self._read = end
 
     def _add(self, piece: str, match: re.Match[str]) -> None:
@@ -103,7 +115,10 @@ class Ground:
             return True
         if not number.is_percent and number.decimals and value * 100 in self._exact:
             return True
-        return (bool(number.decimals) or number.is_rounded) and self._is_rounded(value, number.resolution)
+        unit = number.resolution
+        if number.is_percent and (self._is_rounded(value, unit) or self._is_rounded(value / 100, unit / 100)):
+            return True
+        return (bool(number.decimals) or number.is_rounded) and self._is_rounded(value, unit)
 
     def _is_rounded(self, value: Fraction, unit: Fraction) -> bool:
         at = bisect_left(self._rounded, value - unit / 2)

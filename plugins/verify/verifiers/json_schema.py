@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,26 +20,15 @@ STATE = "verify.json_schema"
 PIECE = 128
 REMEMBERED = 64
 """Characters by which a text is known to be the one that was read before."""
-_BEGINS = frozenset("-0123456789tfn \t\r\n+.eEaulrsu")
+_TOKEN = re.compile(r'(?>[-0-9tfn \t\r\n+.eEaulrs]+|"(?>[^"\\]+|\\.)*")*[^-0-9tfn \t\r\n+.eEaulrs"]', re.DOTALL)
+"""What may come before a sign, strings as a whole, and the sign; a string that has not ended is no end."""
 _PASS = Verdict("pass")
 
 
 def json_token(text: str) -> int:
     """The length of the first token of a JSON text with the sign after it; what is no JSON ends at once."""
-    in_string = escaped = False
-    for at, char in enumerate(text):
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "{}[],:" or char not in _BEGINS:
-            return at + 1
-    return 0
+    found = _TOKEN.match(text)
+    return found.end() if found is not None else 0
 
 
 @dataclass(slots=True)

@@ -144,6 +144,13 @@ def _shares(tokens: list[Token]) -> list[Token]:
             at = _times(found, tokens, at - 1, token)
         elif token.number is not None and token.number.is_percent:
             at = _times(found, tokens, at, token)
+        elif (after := _fraction_of(tokens, at)) > at:
+            share = Fraction(token.text) / Fraction(tokens[at + 2].text)
+            found += [
+                replace(token, end=tokens[at + 2].end, number=whole(share, token.text)),
+                replace(tokens[at + 3], kind="sign", text="of"),
+            ]
+            at = after
         elif word in _COUNTS:
             at = _counted(found, tokens, at, whole(_COUNTS[word], word))
         elif is_part_word(token):
@@ -152,6 +159,19 @@ def _shares(tokens: list[Token]) -> list[Token]:
             found.append(token)
             at += 1
     return found
+
+
+def _fraction_of(tokens: list[Token], at: int) -> int:
+    """Where the number after `3/4 of the` stands; 0 where no such thing begins."""
+    glued = [token.text for token in tokens[at : at + 3]]
+    if len(glued) < 3 or glued[1] != "/" or not (glued[0] + glued[2]).isdigit() or _lower(tokens, at + 3) != "of":
+        return 0
+    if tokens[at].end != tokens[at + 2].start - 1 or not 0 < int(glued[0]) < int(glued[2]):
+        return 0
+    after = at + 4
+    while _lower(tokens, after) in _DETERMINERS:
+        after += 1
+    return after if _is_number(tokens, after) else 0
 
 
 def _times(found: list[Token], tokens: list[Token], at: int, token: Token) -> int:
@@ -250,16 +270,29 @@ def _aggregates(tokens: list[Token]) -> list[Token]:
     while at < len(tokens):
         sign = _AGGREGATES.get(_lower(tokens, at), "")
         if sign and _lower(tokens, at + 1) in {"of", "between"} and _is_number(tokens, at + 2):
-            second = next((i for i in range(at + 3, min(at + 6, len(tokens))) if _lower(tokens, i) == "and"), 0)
-            if second and _is_number(tokens, second + 1):
+            second = next((i for i in range(at + 3, min(at + 24, len(tokens))) if _lower(tokens, i) == "and"), 0)
+            listed = _listed(tokens[at + 2 : second], sign)
+            if listed and _is_number(tokens, second + 1):
                 if found and found[-1].kind == "word" and found[-1].text.lower() == "the":
                     found.pop()
-                found += [*tokens[at + 2 : second], replace(tokens[second], kind="sign", text=sign)]
+                found += [*listed, replace(tokens[second], kind="sign", text=sign)]
                 at = second + 1
                 continue
         found.append(tokens[at])
         at += 1
     return found
+
+
+def _listed(tokens: list[Token], sign: str) -> list[Token]:
+    """`3, 4,` as `3 + 4`; empty for what cannot be so read. A difference has two numbers, no more."""
+    if tokens and tokens[-1].text == ",":
+        tokens = tokens[:-1]
+    if any(token.kind not in {"number", "word", "sign"} and token.text != "," for token in tokens):
+        return []
+    commas = sum(token.text == "," for token in tokens)
+    if (commas and sign in {"-", "/"}) or (not commas and len(tokens) > 3):
+        return []
+    return [replace(token, kind="sign", text=sign) if token.text == "," else token for token in tokens]
 
 
 def _joined_sums(tokens: list[Token]) -> list[Token]:

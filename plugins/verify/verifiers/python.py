@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from predawn.plugins.verify.verifiers.settings import PythonSettings
 from predawn.plugins.verify.verifiers.slices import Breath
 from predawn.proxy.extensions import Step
 
+log = logging.getLogger("predawn.verify")
 INLINE = 4_000
 INLINE_TOKENS = 700
 """So much is parsed on the event loop, in some milliseconds. More goes to a process of its own."""
@@ -43,6 +45,7 @@ class PythonVerifier:
         self._limits = sandbox.Limits(
             self.settings.sandbox_timeout_s, self.settings.sandbox_memory_mb, self.settings.sandbox_output_bytes
         )
+        self._has_worked = False
         self._free = asyncio.Semaphore(self.settings.sandbox_runs)
 
     async def verify(self, step: Step, exchange: Exchange) -> Verdict:
@@ -99,11 +102,24 @@ class PythonVerifier:
             except OSError as exc:
                 return Verdict("unsure", "", f"The sandbox could not be started: {exc.strerror or type(exc).__name__}.")
         if ran.code == 0:
+            self._has_worked = True
             return _PASS
         if ran.code is None:
             return Verdict("unsure", "", f"The code ran longer than {self._limits.timeout_s:g} s.")
+        if not await self._works():
+            return Verdict("unsure", "", "The sandbox cannot run anything here.")
         told = ran.output.strip()[-300:] or f"exit code {ran.code}"
         return Verdict("violation", told.splitlines()[-1][:120], f"The Python code failed when it was run: {told}")
+
+    async def _works(self) -> bool:
+        """Whether the sandbox runs the simplest of programs; asked when one failed, until it has been seen to work."""
+        if not self._has_worked:
+            async with self._free:
+                ran = await sandbox.run(self.settings.sandbox, "pass\n", self._limits)
+            self._has_worked = ran.code == 0
+            if not self._has_worked:
+                log.error("verifier python: the sandbox fails by itself (exit code %s): %.300r", ran.code, ran.output)
+        return self._has_worked
 
 
 async def _names_in(text: str, earlier: Sequence[Block]) -> set[str]:

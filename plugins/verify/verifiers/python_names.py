@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,8 +22,18 @@ ALWAYS = frozenset(dir(builtins)) | {
     "__spec__",
     "__path__",
     "__class__",
+    "__annotations__",
     "_",
+    "WindowsError",
+    "display",
+    "get_ipython",
+    "reveal_type",
 }
+"""Of modules, of notebooks, of type checkers, and of Windows."""
+_NEWER = re.compile(r"^[ \t]*(?:(?:async +)?def +\w+ *\[|class +\w+ *\[|type +\w+ *[\[=])", re.MULTILINE)
+"""What Python 3.12 brought: parameters of types, and `type X = …`."""
+_NEWER_STRINGS = ("f-string: unmatched", "f-string expression part cannot include")
+"""How older ones complain about what may stand in an f-string since 3.12."""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -45,7 +56,7 @@ class _Scope:
 
 
 def undefined_names(tree: ast.Module) -> list[Undefined]:
-    """In the order of their lines, each once; none where `import *`, `exec` or `globals()` may bind names."""
+    """In the order of their lines, each once; none where `import *`, `exec`, `globals()` or the like may bind names."""
     if any(_hides_names(node) for node in ast.walk(tree)):
         return []
     top = _Scope(None)
@@ -69,7 +80,7 @@ def _hides_names(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return any(alias.name == "*" for alias in node.names)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return node.func.id in {"exec", "globals"}
+        return node.func.id in {"exec", "globals"} or (node.func.id in {"vars", "locals"} and not node.args)
     return False
 
 
@@ -170,11 +181,18 @@ def parsed(code: str, version: tuple[int, int] | None = None) -> ast.Module:
     return tree
 
 
+def _is_newer(code: str, fault: str) -> bool:
+    """Whether a later Python may well find nothing wrong with it."""
+    return fault.startswith(_NEWER_STRINGS) or _NEWER.search(code) is not None
+
+
 def report(code: str, version: tuple[int, int] | None = None) -> dict[str, object]:
     """`error`: what is wrong with the syntax; or `undefined`: names and lines; or `unreadable`."""
     try:
         return {"undefined": [[each.name, each.line] for each in undefined_names(parsed(code, version))]}
     except SyntaxError as exc:
+        if version is None and sys.version_info < (3, 12) and _is_newer(code, exc.msg):
+            return {"unreadable": True}
         return {"error": f"line {exc.lineno}: {exc.msg}"}
     except (ValueError, RecursionError, MemoryError):
         return {"unreadable": True}

@@ -147,10 +147,10 @@ def _number(text: str, match: re.Match[str]) -> Token:
         number is None
         or before.isalnum()
         or before in "_.#@\\"
-        or (before in ":," and start > 1 and text[start - 2].isdigit())
+        or (before in ":,'" and start > 1 and text[start - 2].isdigit())
     ):
         return Token("poison", match[0], start, end)
-    if after[:1] in "_:,." and after[1:].isdigit():
+    if after[:1] in "_:,.'" and after[1:].isdigit():
         return Token("poison", match[0], start, end)
     if after[:1].isalpha() and (glued := _WORD.match(text, end)):
         letters = glued[0]

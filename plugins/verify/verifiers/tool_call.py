@@ -46,11 +46,14 @@ class ToolCallVerifier:
         tools = offered(exchange.request)
         if name not in tools:
             return _unknown(name, tools)
+        if call.get("type") == "custom" and _is_free(exchange.request, name):
+            arguments = "{}"
         if len(arguments) > LONGEST:
             return Verdict("unsure", name, "The arguments are too long to be checked.")
         schema = tools[name]
         if self.settings.unknown_arguments == "refuse" and isinstance(schema, dict):
-            schema = {**schema, "additionalProperties": False}
+            inherits = schema.keys() & {"$ref", "allOf", "anyOf", "oneOf", "if"}
+            schema = {**schema, "unevaluatedProperties" if inherits else "additionalProperties": False}
         fault, is_sure = await self._fault(arguments, schema)
         if fault is not None:
             return Verdict("violation", name, f"The call of {name} is wrong: {fault}.")
@@ -146,6 +149,15 @@ def _offered(request: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(function, Mapping) and isinstance(name := function.get("name"), str):
             schema = function.get("parameters")
             yield name, schema if isinstance(schema, (dict, bool)) else True
+
+
+def _is_free(request: Mapping[str, Any], name: str) -> bool:
+    """Whether a tool is declared to take a text of any form; that a call says so of itself is not enough."""
+    tools = request.get("tools")
+    return any(
+        isinstance(tool, Mapping) and tool.get("type") == "custom" and tool.get("name") == name
+        for tool in (tools if isinstance(tools, list) else ())
+    )
 
 
 def _unknown(name: str, tools: Mapping[str, Any]) -> Verdict:

@@ -18,25 +18,22 @@ from tests.benchmarks.budget.recording import TEMPERATURE
 from tests.benchmarks.budget.site import Answer, Client, Upstream, serving
 from tests.benchmarks.sleep.journal import Bar, Journal
 
-LEAN, THOROUGH = "lean", "thorough"
-EPSILON = 0.1
-"""Of the votes: cheaper than the plugin's own 0.05, which pays for more certainty than these stories need."""
-TIERS = ("direct", "think", "vote")
+TIGHT, AMPLE = "tight", "ample"
+TIERS = ("direct", "think")
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one answer takes, as the settings' `tokens` tell it: a user measures that once."""
+    """What a request takes in each tier, as the settings' `tokens` tell it: a user measures that once."""
 
     direct: float
     think: float
-    vote: float
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     targets: Mapping[str, float]
-    """Mean tokens of a request, by name."""
+    """Mean tokens that a request may take, by name."""
     costs: Costs
     told: float = 0.3
     """Share of answers that get feedback."""
@@ -46,19 +43,18 @@ class Plan:
     def plugins(self, target: float) -> list[Any]:
         tiers = [
             {"name": "direct", "below": 0.3, "effort": "none", "tokens": self.costs.direct},
-            {"name": "think", "below": 0.6, "effort": "medium", "tokens": self.costs.think},
-            {"name": "vote", "effort": "medium", "samples": self.width, "tokens": self.costs.vote},
+            {"name": "think", "effort": "medium", "samples": self.width, "tokens": self.costs.think},
         ]
         budget = {
             "policy": "marginal",
             "target_tokens": target,
             "tiers": tiers,
             "shape": False,
-            "probe": "off",
+            "probe": "off",  # 2 tokens of an answer at once, but 60 of its prompt: more than it could save here
             "estimators": ["features"],  # all stories share their words, so that neighbours by words tell nothing
             "learning": {"flush_s": 0.5},
         }
-        return [{"budget": budget}, {"sampling": {"fallback": "single", "epsilon": EPSILON}}]
+        return [{"budget": budget}, {"sampling": {"strategy": "confidence", "fallback": "single"}}]
 
 
 async def run(

@@ -1,20 +1,26 @@
 """Every strategy over the same recorded answers, with the strategies' own code, problem by problem."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
+from random import Random
 from statistics import fmean
 from typing import Any
 
 import msgspec
 
-from predawn.plugins.sampling.simulation.contest import Figures, Rules, contest, entry
+from predawn.plugins.sampling.simulation.contest import Entry, Figures, Rules, contest, entry
 from predawn.plugins.sampling.simulation.recording import Line, read_problem
 from predawn.plugins.sampling.simulation.recording import Problem as Recorded
+from predawn.plugins.sampling.strategies.trust import Trust
 
-WIDTHS = (2, 4, 8, 16, 32, 64)
+WIDTHS = (2, 3, 4, 8, 16, 32, 64)
+SURE_WIDTHS = (2, 4, 8)
+"""Of settings whose votes are weighed by how sure the model was."""
 THINK, DIRECT = "think, one answer", "at once, one answer"
 CHECKED = "best_of, equations checked"
+SURE = "confidence, one where it is sure"
+"""What the samples of the adaptive runs are drawn by, for every request."""
 RULES = Rules(repeat=2)
 
 
@@ -55,8 +61,9 @@ class Outcomes:
 
 def uniform(samples: int) -> dict[str, str]:
     """Settings that spend the same on all requests, as `predawn simulate` names them."""
-    widths = [width for width in WIDTHS if width <= samples]
-    return {f"vote of {width}": f"vote@{width}:min_samples={width},fallback=single" for width in widths}
+    named = {f"vote of {width}": f"vote@{width}:min_samples={width}" for width in WIDTHS if width <= samples}
+    named |= {f"confidence of {width}": f"confidence@{width}:min_samples={width}" for width in SURE_WIDTHS}
+    return {name: f"{text},fallback=single" for name, text in named.items()}
 
 
 def stopping(samples: int) -> dict[str, str]:
@@ -71,7 +78,7 @@ def stopping(samples: int) -> dict[str, str]:
         "waves, cheap": f"waves@{most}:beta=0",
         "waves": f"waves@{most}",
         "waves, thorough": f"waves@{most}:beta=1",
-        "confidence": f"confidence@{most}",
+        SURE: f"confidence@{most}",
         "first 3 of 8": "first_m_of_k@8:first=3",
     }
     return {name: text + (",fallback=single" if ":" in text else ":fallback=single") for name, text in names.items()}
@@ -80,7 +87,7 @@ def stopping(samples: int) -> dict[str, str]:
 def play(records: Iterable[Mapping[str, Any]], samples: int) -> dict[str, Outcomes]:
     """All ways, by name."""
     named = {**uniform(samples), **stopping(samples)}
-    entries = [entry(text) for text in named.values()]
+    entries = [_learning(text) for text in named.values()]
     best_of = [entry(f"best_of@{min(16, samples)}:fallback=single")]
     found = {name: Outcomes(name) for name in (DIRECT, f"{DIRECT}, greedy", THINK, f"{THINK}, greedy", *named)}
     for record in records:
@@ -91,6 +98,12 @@ def play(records: Iterable[Mapping[str, Any]], samples: int) -> dict[str, Outcom
         if (checked := _checked(record)) is not None:
             _add(found.setdefault(CHECKED, Outcomes(CHECKED)), contest([checked], best_of, RULES)[0], checked)
     return found
+
+
+def _learning(text: str) -> Entry:
+    """What it learns from one problem it uses in the next ones."""
+    made = entry(text)
+    return replace(made, options=replace(made.options, trust=Trust()))
 
 
 def _add(outcomes: Outcomes, figures: Figures, problem: Recorded) -> None:
@@ -108,10 +121,15 @@ def _checked(record: Mapping[str, Any]) -> Recorded | None:
 
 
 def recorded(record: Mapping[str, Any], member: str = "branches") -> Recorded:
-    """A record as the simulator has it."""
+    """A record as the simulator has it, its answers in an order of their own.
+
+    The engine draws the nth answer to every problem by the same luck: were they played in its order, the same slips
+    would come to all problems at once, and no standard error would tell of it.
+    """
+    answers = record[member]
     line = {
         **{name: record[name] for name in ("id", "question", "answer", "prompt_tokens")},
-        "branches": record[member],
+        "branches": Random(f"order of {record['id']}").sample(answers, len(answers)),
     }
     return read_problem(msgspec.convert(line, Line), str(record["id"]))
 

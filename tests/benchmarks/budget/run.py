@@ -39,8 +39,9 @@ BUNDLED = CHECKOUT / "kernels" / "tiny" / "weights"
 LEAST = 8
 WARM_UP = 0.25
 """Further problems that come before those that count, of their number."""
-LEAN_SHARE, MIDDLE_SHARE = 0.45, 0.75
-"""Targets of the frugal runs, of what one thought through answer takes."""
+TIGHT_SHARE, AMPLE_SHARE = 0.8, 1.5
+"""Mean tokens that the adaptive runs may spend, of what `confidence` takes for every request: less, and more, than it
+needs. The bars are those of the second; the first shows what is lost where tokens are short."""
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -148,6 +149,7 @@ def _on_the_model(options: argparse.Namespace, evidence: Evidence, folder: Path,
 NOTES = [
     "Tokens: all output, thinking and discarded answers included, and the prompts of all calls but the first.",
     "Every request asks for temperature 0.8. Ways that are called greedy ask for 0 and are shown for comparison.",
+    "A fixed budget: the same effort and number of answers for all; a lot decides between two, so that the mean is equal.",
     "`judge`, `revise` and `hedge` are left out: the bundled model cannot judge or revise, and to hedge buys time.",
     "`best_of` chooses by whether all equations of the thought are right.",
 ]
@@ -214,21 +216,18 @@ def _sample_figures(found: Mapping[str, played.Outcomes], problems: Sequence[Pro
         "plain": [one.name for one in worth.plain(found, samples)],
         "stopping": list(played.stopping(samples)),
         "checked": [played.CHECKED] if played.CHECKED in found else [],
-        "hull": [one.name for one in worth.hull(worth.fixed(found, samples))],
+        "hull": [one.name for one in worth.hull(worth.plain(found, samples))],
     }
 
 
 def _plan(found: Mapping[str, played.Outcomes], samples: int) -> adaptive.Plan:
     """Costs as measured, and targets by what they are."""
-    direct, think = found[played.DIRECT].tokens, found[played.THINK].tokens
-    early = found[f"vote@{min(16, samples)}, ε = {adaptive.EPSILON}"].tokens
+    direct, sure = found[played.DIRECT].tokens, found[played.SURE].tokens
     targets = {
-        adaptive.LEAN: round(direct + LEAN_SHARE * (think - direct), 1),
-        "middle": round(direct + MIDDLE_SHARE * (think - direct), 1),
-        adaptive.THOROUGH: round(early, 1),
+        adaptive.AMPLE: round(AMPLE_SHARE * sure, 1),
+        adaptive.TIGHT: round(TIGHT_SHARE * sure, 1),
     }
-    costs = adaptive.Costs(round(direct, 1), round(think, 1), round(early, 1))
-    return adaptive.Plan(targets, costs, width=min(16, samples))
+    return adaptive.Plan(targets, adaptive.Costs(round(direct, 1), round(sure, 1)), width=min(16, samples))
 
 
 def _adaptive_figures(  # noqa: PLR0917 - all that the figures are made of

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.benchmarks.budget import played, problems, run
-from tests.benchmarks.budget.adaptive import LEAN, THOROUGH, Costs, Plan, answers, details, outcomes
+from tests.benchmarks.budget.adaptive import AMPLE, TIGHT, Costs, Plan, answers, details, outcomes
 from tests.benchmarks.budget.played import Outcomes
 from tests.benchmarks.budget.problems import Problem
 from tests.benchmarks.budget.recording import is_sound, surety, ways
@@ -146,23 +146,40 @@ def test_differences_are_taken_problem_by_problem():
     assert points([1.0, 1.0], [1.0, 0.0])["points"] == 50.0
 
 
-def test_bars_of_the_whole_name_their_rivals():
-    found = {name: came_to(name, 0.9, 100.0) for name in (*played.uniform(8), *played.stopping(8))}
-    found |= {played.DIRECT: came_to(played.DIRECT, 0.2, 2.0), played.THINK: came_to(played.THINK, 0.8, 50.0)}
-    told = {
-        THOROUGH: compared(found, came_to("thorough", 0.9, 40.0), 8),
-        LEAN: compared(found, came_to("lean", 0.7, 26.0), 8),
-    }
-    bars = adaptive_bars(told)
+def everything(accuracy, tokens):
+    """All ways that bars compare with, alike but for single answers."""
+    found = {name: came_to(name, accuracy, tokens) for name in (*played.uniform(8), *played.stopping(8))}
+    return found | {played.DIRECT: came_to(played.DIRECT, 0.2, 2.0), played.THINK: came_to(played.THINK, 0.8, 50.0)}
+
+
+def test_bars_of_the_whole_are_of_one_run_and_name_their_rivals():
+    bars = adaptive_bars({AMPLE: compared(everything(0.9, 100.0), came_to("ample", 0.9, 40.0), 8)})
 
     assert all(bar.holds for bar in bars.values())
-    assert len(bars) == 4
-    assert "at once" in bars["adaptive, lean: over any fixed setting, equal mean tokens"].reason
+    assert len(bars) == 3
+    assert "at once" in bars["adaptive: over a fixed budget of equal mean tokens"].reason
+
+
+def test_settings_weighed_by_sureness_are_rivals_too():
+    found = everything(0.9, 100.0) | {"confidence of 2": came_to("confidence of 2", 0.95, 20.0)}
+    bars = adaptive_bars({AMPLE: compared(found, came_to("ample", 0.9, 40.0), 8)})
+
+    assert not any(bar.holds for bar in bars.values())
+
+
+def test_what_a_strategy_learns_from_one_problem_it_uses_in_the_next():
+    sure = record(["7"] * 8)
+    for branch in sure["branches"]:
+        branch["mean_logprob"] = -0.01
+    found = played.play([sure] * 20, samples=8)[played.SURE]
+
+    assert found.output[0] == 3 * 10
+    assert found.output[-1] == 10
 
 
 # The run through the proxy.
 
-PLAN = Plan({LEAN: 40.0}, Costs(2.0, 90.0, 500.0))
+PLAN = Plan({TIGHT: 40.0}, Costs(2.0, 90.0))
 
 
 @pytest.mark.parametrize("upstream", [Upstream(), Upstream("http://127.0.0.1:1/v1", "m", "enable_thinking")])
@@ -173,14 +190,14 @@ def test_settings_are_those_of_a_server(upstream):
 def test_what_was_answered_is_counted_in_the_order_of_the_problems(tmp_path):
     asked = [Problem("a", 1, "?", "7"), Problem("b", 2, "?", "8")]
     with Journal(tmp_path / "kept.jsonl") as journal:
-        journal.add(f"{LEAN}/b", [False, "req_2", "9", 90, 30, 0, 1, "think", 0.9, 0.5])
-        journal.add(f"{LEAN}/a", [True, "req_1", "7", 2, 30, 60, 2, "direct", None, 0.1])
-        found = outcomes(journal, LEAN, asked)
+        journal.add(f"{TIGHT}/b", [False, "req_2", "9", 90, 30, 0, 1, "think", 0.9, 0.5])
+        journal.add(f"{TIGHT}/a", [True, "req_1", "7", 2, 30, 60, 2, "direct", None, 0.1])
+        found = outcomes(journal, TIGHT, asked)
 
-        assert [right for right, _ in answers(journal, LEAN, asked)] == [True, False]
+        assert [right for right, _ in answers(journal, TIGHT, asked)] == [True, False]
         assert found.right == [1.0, 0.0]
         assert found.tokens == (2 + 60 + 90) / 2
-        assert details(journal, LEAN, asked)["1"] == {"direct": 1.0, "think": 0.0, "vote": 0.0}
+        assert details(journal, TIGHT, asked)["1"] == {"direct": 1.0, "think": 0.0}
 
 
 def test_parts_that_there_are_not_are_refused(capsys):

@@ -6,7 +6,7 @@ from math import sqrt
 from statistics import fmean
 from typing import Any
 
-from tests.benchmarks.budget.adaptive import LEAN, THOROUGH
+from tests.benchmarks.budget.adaptive import AMPLE
 from tests.benchmarks.budget.played import DIRECT, THINK, Outcomes, stopping, uniform
 from tests.benchmarks.evidence import Bar
 
@@ -22,8 +22,8 @@ def plain(found: Mapping[str, Outcomes], samples: int) -> list[Outcomes]:
     return [found[name] for name in (DIRECT, THINK, *uniform(samples))]
 
 
-def fixed(found: Mapping[str, Outcomes], samples: int) -> list[Outcomes]:
-    """Those, and strategies that stop by themselves, at one setting for every request."""
+def any_for_all(found: Mapping[str, Outcomes], samples: int) -> list[Outcomes]:
+    """Those, and strategies that look at the answers, the same one for every request."""
     return [*plain(found, samples), *(found[name] for name in stopping(samples))]
 
 
@@ -87,16 +87,19 @@ def points(better: Sequence[float], worse: Sequence[float]) -> dict[str, float]:
 
 def compared(found: Mapping[str, Outcomes], adaptive: Outcomes, samples: int) -> dict[str, Any]:
     """One adaptive run beside the fixed settings."""
-    uniform_best = best(plain(found, samples))
-    told: dict[str, Any] = {
+    uniform = plain(found, samples)
+    uniform_best = best(uniform)
+    rival, strategic = (of_equal_tokens(some, adaptive.tokens) for some in (uniform, any_for_all(found, samples)))
+    return {
         "best uniform setting": uniform_best.name,
         "tokens_of_best_uniform": adaptive.tokens / uniform_best.tokens,
         "over_best_uniform": points(adaptive.right, uniform_best.right),
+        "over_fixed_of_equal_tokens": {"fixed": rival.name, **points(adaptive.right, rival.right)},
+        "over_any_strategy_for_all_of_equal_tokens": {
+            "strategy": strategic.name,
+            **points(adaptive.right, strategic.right),
+        },
     }
-    for name, settings in (("plain", plain(found, samples)), ("any", fixed(found, samples))):
-        rival = of_equal_tokens(settings, adaptive.tokens)
-        told[f"over_{name}_fixed_of_equal_tokens"] = {"fixed": rival.name, **points(adaptive.right, rival.right)}
-    return told
 
 
 def early_bars(found: Mapping[str, Outcomes], samples: int) -> dict[str, Bar]:
@@ -114,25 +117,15 @@ def early_bars(found: Mapping[str, Outcomes], samples: int) -> dict[str, Bar]:
 
 
 def adaptive_bars(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Bar]:
-    """Of the whole."""
-    thorough, lean = told[THOROUGH], told[LEAN]
-    level = thorough["over_best_uniform"]
-    over_plain, over_any = thorough["over_plain_fixed_of_equal_tokens"], lean["over_any_fixed_of_equal_tokens"]
+    """Of the whole: one system, one setting, and both promises at once."""
+    run = told[AMPLE]
+    level, over = run["over_best_uniform"], run["over_fixed_of_equal_tokens"]
     return {
-        "adaptive, thorough: below the best uniform setting": Bar(
-            -level["points"],
-            POINTS_LOST,
-            "points",
-            f"± {level['standard_error']:.2f}, {thorough['best uniform setting']}",
+        "adaptive: below the best uniform setting": Bar(
+            -level["points"], POINTS_LOST, "points", f"± {level['standard_error']:.2f}, {run['best uniform setting']}"
         ),
-        "adaptive, thorough: of the best uniform setting's tokens": Bar(
-            thorough["tokens_of_best_uniform"], ADAPTIVE_TOKENS, "×"
+        "adaptive: of the best uniform setting's tokens": Bar(run["tokens_of_best_uniform"], ADAPTIVE_TOKENS, "×"),
+        "adaptive: over a fixed budget of equal mean tokens": Bar(
+            over["points"], POINTS_WON, "points", f"± {over['standard_error']:.2f}, {over['fixed']}", at_least=True
         ),
-        "adaptive, thorough: over a fixed effort and number of answers, equal mean tokens": _won(over_plain),
-        "adaptive, lean: over any fixed setting, equal mean tokens": _won(over_any),
     }
-
-
-def _won(told: Mapping[str, Any]) -> Bar:
-    said = f"± {told['standard_error']:.2f}, {told['fixed']}"
-    return Bar(told["points"], POINTS_WON, "points", said, at_least=True)

@@ -47,6 +47,7 @@ typedef struct {
 } Times;
 
 static Times latencies, first_tokens, travels; /* of requests, of first chunks, of chunks since their stamp */
+static Times gaps;                             /* the largest of each good stream, between two of its chunks */
 static struct {
     long ok, errors, short_streams, dropped, completed, chunks, chunks_all, status[600];
 } got;
@@ -107,6 +108,7 @@ typedef struct {
     int stamp_digits;       /* digits read since '@', -1 outside a stamp */
     int64_t stamp;
     int chunks;             /* stamps seen in this answer */
+    int64_t last, gap;      /* when the last one came, and the largest gap so far */
     int done, done_matched; /* [DONE] seen; how much of it has matched */
 } Connection;
 
@@ -169,6 +171,7 @@ static void finish(Connection *c, int64_t t) {
     if (status == 200 && complete) {
         got.ok++;
         keep(&latencies, t - c->begun);
+        if (want.stream) keep(&gaps, c->gap);
     } else {
         got.errors++;
         if (status == 200) got.short_streams++;
@@ -179,6 +182,8 @@ static void finish(Connection *c, int64_t t) {
 
 static void note_stamp(Connection *c, int64_t t) {
     got.chunks_all++;
+    if (c->chunks && t - c->last > c->gap) c->gap = t - c->last;
+    c->last = t;
     if (c->chunks++ == 0 && c->begun >= measure_from) keep(&first_tokens, t - c->begun);
     if (t >= measure_from) {
         got.chunks++;
@@ -430,6 +435,7 @@ int main(int count, char **words) {
     print_times("latency_ms", &latencies);
     print_times("ttft_ms", &first_tokens);
     print_times("chunk_ms", &travels);
+    print_times("gap_ms", &gaps);
     const char *separator = "";
     printf(",\"status\":{");
     for (int i = 0; i < 600; i++)

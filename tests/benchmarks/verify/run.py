@@ -19,6 +19,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,8 @@ from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
 from tests.benchmarks.processes import raise_file_limit
 from tests.benchmarks.sleep.journal import Bar as ProgressBar
 from tests.benchmarks.verify import accuracy, speed
+from tests.benchmarks.verify.hostile import hostile
+from tests.benchmarks.verify.pairs import Pair
 from tests.benchmarks.verify.picture import draw
 from tests.benchmarks.verify.slow import DELAYS_MS
 
@@ -42,9 +45,6 @@ TOKENS_COUNTED = (
 )
 PLANTED = 200
 STREAMS = 500
-ROUNDS = 3
-ROUND_S = 4.0
-CROWD_S = 10.0
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -199,25 +199,33 @@ class Watched(speed.Stage):
         self.bar.step()
         return seen
 
+    def pairs(self, asked: str, connections: int, seconds: float, random: Random) -> list[Pair]:
+        seen = speed.Stage.pairs(self, asked, connections, seconds, random)
+        self.bar.step()
+        return seen
+
 
 def _speed(options: argparse.Namespace, evidence: Evidence) -> dict[str, Any]:
     """In an evidence of its own: its figures are those of one part here."""
     own = Evidence("verify-speed", {}, {}, machine=evidence.machine)
-    rounds, seconds = (1, 1.5) if options.limit else (ROUNDS, ROUND_S)
+    seconds, crowd_s = (4.0, 2.0) if options.limit else (speed.PAIRED_S, speed.CROWD_S)
     streams = min(STREAMS, 10 * (options.limit or STREAMS))
+    ways = len(speed.AT_ONCE) + len(speed.HOLDING)
+    bar = ProgressBar("speed", 1 + 2 + ways * len(DELAYS_MS) + 1 + ways + len(speed.HOLDING))
     speed.cutting(own)
+    hostile(own, times=1 if options.limit else 3)
+    bar.step()
     with speed.on_stage() as stage:
-        bar = ProgressBar("speed", 3 + 2 * len(DELAYS_MS) * 4 * rounds)
         watched = Watched(stage.loader, stage.port, stage.admin, stage.folder, stage.server, bar)
-        speed.paired(watched, own, rounds, seconds)
-        speed.crowded(watched, own, streams, seconds if options.limit else CROWD_S)
+        speed.paired(watched, own, seconds)
+        speed.crowded(watched, own, streams, crowd_s)
     evidence.bars |= own.bars
     evidence.settings["speed"] = {
         "tokens": speed.TOKENS,
         "interval_ms": 20,
         "delays_ms": list(DELAYS_MS),
-        "rounds": rounds,
-        "round_s": seconds,
+        "paired_s": seconds,
+        "crowd_s": crowd_s,
         "streams": streams,
     }
     return own.figures

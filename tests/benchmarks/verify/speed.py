@@ -1,13 +1,14 @@
 """What verification costs where nothing is wrong: `python -m tests.benchmarks.verify.speed [--quick]`.
 
 A scripted upstream of its own process says a token each 20 ms; the same server answers with verification on and off by
-turns. The steps are two tokens long; verifiers take 1, 20 and 200 ms. Writes `results/verify-speed.json`.
+turns, request by request. The steps are two tokens long; verifiers take 1, 20 and 200 ms. Then a crowd of streams, in
+every mode; and hostile text. Writes `results/verify-speed.json`.
 """
 
 import argparse
 import json
+import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
@@ -30,6 +32,9 @@ from tests.benchmarks.processes import (
     wait_until_listening,
 )
 from tests.benchmarks.proxy.bodies import MODEL, Pace, chat_body
+from tests.benchmarks.verify.hostile import hostile
+from tests.benchmarks.verify.pairs import Median, Pair, added_ms, beyond_ms, request_of
+from tests.benchmarks.verify.pairs import paired as paired_requests
 from tests.benchmarks.verify.slow import CROWD, DELAYS_MS
 
 from predawn.plugins.verify.cutting import cutter
@@ -39,8 +44,19 @@ from predawn.proxy.extensions import BOUNDARIES
 
 TOKENS = 64
 PACE = Pace(20_000, TOKENS)
+SERVER, OTHERS = (0, 1) if len(os.sched_getaffinity(0)) > 1 else (None, None)
+"""Cores: the server has one to itself, the upstream and the clients have another."""
 PROXY = CHECKOUT / "tests" / "benchmarks" / "proxy"
 OFF = "off"
+CONTROL = "off, too"
+"""The same beside itself: what the measure says where there is nothing to be found."""
+AT_ONCE, HOLDING = ("observe", "optimistic"), ("gate", "intervene")
+"""Modes that send text as it comes, and those in which a step waits for its verdict."""
+FEW = 8
+"""Streams at a time that are no crowd."""
+PAIRED_S = 15.0
+"""For each way of verifying."""
+CROWD_S = 12.0
 Figures = dict[str, Any]
 
 
@@ -61,9 +77,17 @@ class Stage:
         command = [str(self.loader), "--port", str(self.port), "--body", str(body), "--stream", "--chunks", str(TOKENS)]
         command += ["--connections", str(connections), "--seconds", str(seconds), "--warm", str(warm)]
         command += ["--header", f"x-predawn-verify: {wish}"]
+        if OTHERS is not None:
+            command = ["taskset", "-c", str(OTHERS), *command]
         done = subprocess.run(command, check=True, capture_output=True, timeout=seconds + 60)
         seen: Figures = json.loads(done.stdout)
         return seen
+
+    def pairs(self, asked: str, connections: int, seconds: float, random: Random) -> list[Pair]:
+        """Answers without verification and with this `x-predawn-verify`, by turns."""
+        body = chat_body(1500, PACE)
+        requests = request_of(body, f"x-predawn-verify: {OFF}"), request_of(body, f"x-predawn-verify: {asked}")
+        return paired_requests(self.port, requests, TOKENS, connections, seconds, random)
 
     def metric(self, name: str, verifier: str) -> float:
         """A value of /metrics."""
@@ -92,10 +116,10 @@ def on_stage() -> Iterator[Stage]:
         (folder / "predawn.yaml").write_text(json.dumps(told))
         serve = [sys.executable, "-m", "tests.benchmarks.verify.server", "serve", "--config"]
         with (
-            running([str(mock), str(upstream)], core=None, log=folder / "mock.log") as provider,
+            running([str(mock), str(upstream)], core=OTHERS, log=folder / "mock.log") as provider,
             running(
                 [*serve, str(folder / "predawn.yaml")],
-                core=None,
+                core=SERVER,
                 log=folder / "server.log",
                 env={"PYTHONPATH": str(CHECKOUT)},
             ) as server,
@@ -109,44 +133,55 @@ def wish(mode: str, delay_ms: int) -> str:
     return json.dumps({"mode": mode, "verifiers": [f"slow{delay_ms}"]})
 
 
-def paired(stage: Stage, evidence: Evidence, rounds: int, seconds: float) -> None:
-    """One way of verifying after the other, each beside the same without; medians over the rounds."""
-    cases = [(mode, delay) for mode in ("observe", "optimistic", "gate", "intervene") for delay in DELAYS_MS]
-    ttft: dict[str, list[float]] = {}
-    total: dict[str, list[float]] = {}
-    stage.load(OFF, 4, 2)
-    for _ in range(rounds):
-        for mode, delay in cases:
-            off = stage.load(OFF, 8, seconds)
-            seen = stage.load(wish(mode, delay), 8, seconds)
-            name = f"{mode} {delay} ms"
-            assert not seen["errors"], seen
-            ttft.setdefault(name, []).append(seen["ttft_ms"]["p50"] - off["ttft_ms"]["p50"])
-            late = seen["latency_ms"]["p50"] - off["latency_ms"]["p50"] * 1.01
-            total.setdefault(name, []).append(late)
-    evidence.figures["added_ttft_ms"] = {name: statistics.median(values) for name, values in ttft.items()}
-    evidence.figures["total_beyond_1.01_ms"] = {name: statistics.median(values) for name, values in total.items()}
-    sent_at_once = [value for name, value in evidence.figures["added_ttft_ms"].items() if name[0] == "o"]
-    evidence.bars["added_ttft_p50_at_once"] = Bar(max(sent_at_once), 1.0, "ms, worst of observe and optimistic")
+def paired(stage: Stage, evidence: Evidence, seconds: float, connections: int = 16) -> None:
+    """Each way of verifying, request by request beside the same without; medians of the pairs' differences."""
+    cases = {f"{mode} {delay} ms": wish(mode, delay) for mode in (*AT_ONCE, *HOLDING) for delay in DELAYS_MS}
+    random = Random(1)
+    first: dict[str, Median] = {}
+    whole: dict[str, Median] = {}
+    stage.pairs(OFF, connections, 1, random)
+    for name, asked in {CONTROL: OFF, **cases}.items():
+        pairs = stage.pairs(asked, connections, seconds, random)
+        first[name], whole[name] = added_ms(pairs), beyond_ms(pairs)
+    figures = evidence.figures
+    figures["added_ttft_ms"] = {name: first[name].value for name in cases}
+    figures["total_beyond_1.01_ms"] = {name: whole[name].value for name in cases}
+    figures["added_ttft_intervals_ms"] = {name: median.as_json() for name, median in first.items()}
+    figures["total_beyond_1.01_intervals_ms"] = {name: median.as_json() for name, median in whole.items()}
+    worst = max((first[name] for name in cases if name.split()[0] in AT_ONCE), key=lambda median: median.value)
+    why = f"95 %: {worst.low:.2f} to {worst.high:.2f}; nothing beside nothing: {first[CONTROL].value:.2f}"
+    evidence.bars["added_ttft_p50_at_once"] = Bar(worst.value, 1.0, "ms, worst of observe and optimistic", why)
     for delay in DELAYS_MS:
-        value = evidence.figures["total_beyond_1.01_ms"][f"gate {delay} ms"]
+        value = whole[f"gate {delay} ms"].value
         evidence.bars[f"gate_total_{delay}ms"] = Bar(value, delay + 2.0, "ms beyond 1.01 × the time without")
     for delay in DELAYS_MS[:2]:
         count = stage.metric("verifier_overlap_ratio_count", f"slow{delay}")
-        value = stage.metric("verifier_overlap_ratio_sum", f"slow{delay}") / count if count else None
-        evidence.bars[f"overlap_{delay}ms"] = Bar(value, 0.95, "of a verifier's time", at_least=True)
+        ratio = stage.metric("verifier_overlap_ratio_sum", f"slow{delay}") / count if count else None
+        evidence.bars[f"overlap_{delay}ms"] = Bar(ratio, 0.95, "of a verifier's time", at_least=True)
 
 
 def crowded(stage: Stage, evidence: Evidence, streams: int, seconds: float) -> None:
-    """Many streams at a time, observed and not."""
+    """Many streams at a time, verified in every mode.
+
+    What the crowd adds is judged beside the crowd without verification, where text is sent at once; where a step waits
+    for its verdict, beside a few streams of the same mode, whose gaps are as long as their steps.
+    """
     seen: dict[str, Figures] = {}
-    for name, asked in (("off", OFF), ("on", json.dumps({"mode": "observe", "verifiers": [CROWD]}))):
+    asked = {OFF: OFF} | {mode: json.dumps({"mode": mode, "verifiers": [CROWD]}) for mode in (*AT_ONCE, *HOLDING)}
+    for name, said in asked.items():
+        if name in HOLDING:
+            seen[f"{name}, a few"] = stage.load(said, FEW, seconds / 2, 1.0)
         before = cpu_us(stage.server.pids)
-        seen[name] = stage.load(asked, streams, seconds, 2.0)
-        seen[name]["cpu_us_per_chunk"] = (cpu_us(stage.server.pids) - before) / max(seen[name]["chunks_all"], 1)
+        found = seen[name] = stage.load(said, streams, seconds, 2.0)
+        found["cpu_us_per_chunk"] = (cpu_us(stage.server.pids) - before) / max(found["chunks_all"], 1)
     evidence.figures["crowd"] = seen
-    added = seen["on"]["chunk_ms"]["p99"] - seen["off"]["chunk_ms"]["p99"]
-    evidence.bars[f"added_gap_p99_of_{streams}"] = Bar(added, 50.0, "ms", f"{seen['on']['ok']} answers")
+    for name in asked:
+        if name == OFF:
+            continue
+        beside = seen[f"{name}, a few" if name in HOLDING else OFF]
+        worst = max(seen[name][kind]["p99"] - beside[kind]["p99"] for kind in ("gap_ms", "chunk_ms"))
+        why = f"{seen[name]['ok']} answers, {seen[name]['cpu_us_per_chunk']:.0f} µs of CPU for a chunk"
+        evidence.bars[f"added_gap_p99_of_{streams}_{name}"] = Bar(worst, 50.0, "ms", why)
 
 
 def cutting(evidence: Evidence) -> None:
@@ -185,9 +220,10 @@ def main() -> int:
     settings: Mapping[str, Any] = {"tokens": TOKENS, "interval_ms": 20, "delays_ms": DELAYS_MS}
     evidence.settings = dict(settings)
     cutting(evidence)
+    hostile(evidence)
     with on_stage() as stage:
-        paired(stage, evidence, 1 if given.quick else 5, 4 if given.quick else 8)
-        crowded(stage, evidence, given.streams, 8 if given.quick else 20)
+        paired(stage, evidence, 6 if given.quick else PAIRED_S)
+        crowded(stage, evidence, given.streams, 6 if given.quick else CROWD_S)
     evidence.save(given.out)
     print(evidence.summary())
     return 0 if evidence.all_hold else 1

@@ -107,6 +107,7 @@ class ScriptedStats:
     prefill_tokens: int
     decode_tokens: int
     accepted: int
+    steps: dict = field(default_factory=dict)
 
 
 @dataclass

@@ -135,6 +135,19 @@ def test_choices_share_the_pages_of_their_prompt() -> None:
     assert engine.stats().prefill_tokens == 40
 
 
+def test_each_step_is_measured_once() -> None:
+    engine = make()
+    engine.submit("a", prompt_of(40), dataclasses.replace(SEEDED, n=5))
+    for _ in range(3):
+        engine.step()
+    told = engine.stats().steps
+
+    chunks, batches = sum(told["prefill"][0]), sum(told["decode"][0])
+    assert told["batch"] == ([0, 0, 0, 0, batches, *([0] * 7)], 5.0 * batches)
+    assert told["prefill"][1] > 0
+    assert (chunks, batches) == (2, 1)
+
+
 def test_choices_are_those_of_the_model_alone() -> None:
     engine = make()
     engine.submit("a", prompt_of(40), dataclasses.replace(SEEDED, n=5))

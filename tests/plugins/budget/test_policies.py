@@ -79,3 +79,18 @@ def test_without_a_price_marginal_is_the_table():
 
 def test_fixed_gives_everybody_the_same():
     assert {chosen(Fixed("hard"), difficulty=d, state=state()) for d in (0.0, 0.5, 1.0)} == {"hard"}
+
+
+def test_with_tokens_left_over_doubt_speaks_for_the_dearer_tiers():
+    case = Case(0.5, "math", learnt([("usual", 0.5, 0.5, 300.0)]), STANDARD_TIERS)
+    sober, hopeful = hull(case), hull(case, optimism=0.5)
+
+    assert hopeful[0].value < sober[0].value
+    assert hopeful[1].value > sober[1].value
+
+
+def test_what_a_tier_shows_at_other_difficulties_counts_where_nothing_else_is_known():
+    made = learnt([("easy", 0.95, 0.9, 60.0)] * 60)
+    untaught = state()
+
+    assert made.curves.value("math", "easy", 0.55) > untaught.curves.value("math", "easy", 0.55) + 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -353,6 +354,45 @@ async def test_losers_are_given_up_upstream_the_moment_the_vote_is_settled() -> 
     assert counts.in_flight == 0
     assert counts.output_tokens < 4 * 3 + 2 * 12
     assert result.ledger.all_output == pytest.approx(counts.output_tokens, abs=2)
+
+
+async def test_given_up_samples_stop_costing_within_100_ms() -> None:
+    interval_s, losers = 0.02, 4
+    slow_ones = [slow("word " * 500, 1000 * interval_s)] * losers
+    upstream = provider(*[slow("It is 42.", 1)] * 2, *slow_ones)
+    wish = {"strategy": "first_m_of_k", "samples": 2 + losers, "first": 2}
+    began = perf_counter()
+    await run_plugin(SamplingPlugin, {**QUESTION, "predawn": {"sampling": wish}}, upstream=upstream)
+    answered_s = perf_counter() - began
+    counts = upstream.stage.counts
+
+    assert counts.cut == losers
+    assert counts.in_flight == 0
+    assert counts.output_tokens <= 2 * 3 + losers * ((answered_s + 0.1) / interval_s + 1)
+
+
+async def test_what_votes_taught_is_kept_for_the_next_request_of_the_tenant() -> None:
+    upstream = provider(*["It is 42."] * 400)
+    drawn: list[int] = []
+    async with workbench(SamplingPlugin, upstream=upstream) as bench:
+        for _ in range(20):
+            result = await bench.run({**QUESTION, "predawn": {"sampling": {"strategy": "confidence"}}})
+            drawn.append(int(result.headers["x-predawn-samples"]))
+
+    assert (drawn[0], drawn[-1]) == (3, 1)
+
+
+async def test_a_model_that_refuses_members_of_our_own_is_soon_asked_without_them() -> None:
+    def choose(received: Received) -> Answer:
+        return Answer(status=400) if b'"seed"' in received.body else Answer(text="It is 42.")
+
+    upstream = ScriptedUpstream(Script.of(), choose=choose)
+    async with workbench(SamplingPlugin, upstream=upstream) as bench:
+        results = [await bench.run({**QUESTION, "predawn": {"sampling": vote(2)}}) for _ in range(5)]
+    refused = [one for one in results[-1].requests if b'"seed"' in one.body]
+
+    assert len(refused) == 3 * 2
+    assert [result.headers.get("x-predawn-samples") for result in results] == [None] * 3 + ["2"] * 2
 
 
 async def test_a_client_that_leaves_ends_every_sample() -> None:

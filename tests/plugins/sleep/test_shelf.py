@@ -43,6 +43,17 @@ def shelf(store, clock):
     return Shelf(store, clock)
 
 
+async def test_those_under_way_come_first_then_the_latest_of_all_tenants_and_never_what_is_forgotten(shelf, clock):
+    for tenant, ident in (("t", "old"), ("u", "under-way"), ("t", "new"), ("t", "gone")):
+        await shelf.put(tenant, draft("a", tenant=tenant, id=ident), most=MANY)
+        await clock.advance(1)
+    await shelf.claim("u", "under-way", 1, "sleeping", of={"new"})
+    await shelf.forget("t", "gone")
+
+    assert [(one.tenant, one.id) for one in await shelf.recent(9)] == [("u", "under-way"), ("t", "new"), ("t", "old")]
+    assert len(await shelf.recent(1)) == 1
+
+
 async def test_a_context_comes_back_as_it_was_put(shelf, clock):
     options = SleepOptions(policy="always", max_passes=3)
     put, came = await shelf.put("t", draft("a", "b", options=options, expires_at=clock.now() + 9, live=1), most=MANY)

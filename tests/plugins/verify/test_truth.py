@@ -53,26 +53,6 @@ async def test_what_is_asked_about_the_last_step_of_an_observed_answer_is_answer
     assert result.ledger.all_output == result.upstream.counts.output_tokens
 
 
-@pytest.mark.parametrize("route", ["responses", "messages"])
-async def test_an_answer_that_cannot_be_read_is_on_the_record_as_unread(route):
-    async with workbench(*plugins(Sums())) as bench:
-        result = await bench.run({"input": "hi", "messages": [], "max_tokens": 5}, route=route)
-    (decision,) = [one for one in result.exchange.decisions if one.by == "verify"]
-
-    assert result.status == 200
-    assert decision.what == "unread"
-    assert route in decision.detail["why"]
-
-
-@pytest.mark.parametrize("route", ["responses", "messages"])
-async def test_no_endpoint_leads_around_a_guard(route):
-    async with workbench(*plugins(Sums(), requests_may_relax=False)) as bench:
-        result = await bench.run({"input": "hi", "messages": [], "max_tokens": 5}, route=route)
-
-    assert result.status == 400
-    assert not result.requests
-
-
 @pytest.mark.parametrize("mode", ["gate", "optimistic"])
 async def test_an_error_within_a_stream_is_told_once(mode):
     result = await run(Answer(text="One. Two.", fault="error_event"), Sums(), mode=mode)

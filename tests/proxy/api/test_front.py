@@ -11,7 +11,7 @@ ODD = {
 
 async def test_the_page_shows_what_the_settings_name_and_nothing_of_it_is_markup():
     async with predawn_server(ODD) as running, aiohttp.ClientSession() as session:
-        async with session.get(running.admin_url) as reply:
+        async with session.get(f"{running.admin_url}/status") as reply:
             page = await reply.text()
 
     assert (reply.status, reply.content_type) == (200, "text/html")

@@ -121,7 +121,7 @@ def test_the_demo_serves_the_users_own_client_until_it_is_interrupted(provider):
     demo = Demo(provider)
     base_url, metrics = demo.read_until(r'base_url="([^"]+)"[\s\S]*(http://\S+/metrics)[\s\S]*Ctrl-C').groups()
     metrics_page = fetch(metrics)
-    page = fetch(metrics.removesuffix("metrics")).decode()
+    page = fetch(metrics.removesuffix("metrics") + "status").decode()
     with openai.OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
         answer = client.chat.completions.create(model="fake-chat", messages=[{"role": "user", "content": "hi"}])
     demo.process.send_signal(signal.SIGINT)

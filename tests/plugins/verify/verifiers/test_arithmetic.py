@@ -64,3 +64,41 @@ async def test_single_equations_can_be_all_that_is_read():
 
     assert await violations(verifier, "Ann = 3. Bob is Ann + 4. Bob = 8.") == []
     assert len(await violations(verifier, "3 + 4 = 8. 3 + 4 = 9.")) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4 apples at $3 each = $12",
+        "3 for $5 = $1.67 each",
+        "2 hours 30 minutes = 150 minutes",
+        "1 hour 30 minutes + 45 minutes = 2 hours 15 minutes",
+        "365 / 7 = 52 weeks and 1 day",
+        "The sum of 3, 4 and 5 is 12.",
+        "The product of 2, 3, and 4 is 24.",
+        "8 / 2(2+2) = 1",
+        "12'345 + 1 = 12'346",
+        "11 + 3 = 2 on a clock",
+        "Incorrect: 3 + 4 = 8",
+        "Someone might say 2 + 2 = 5, but that's false.",
+        'The student wrote "3 + 4 = 8".',
+        "3/4 of the 20 is 15",
+    ],
+)
+async def test_what_is_right_or_not_claimed_is_left_alone(text):
+    assert await violations(create("arithmetic"), text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$1 = 10 cents",
+        "The sum of 3, 4 and 5 is 13.",
+        "3/4 of 20 is 16",
+        "7 × 8 = 54; 54 / 2 = 27",  # noqa: RUF001
+        "1,234.50 + 0.50 = 1,236",
+        "365 / 7 = 55 weeks and 1 day",
+    ],
+)
+async def test_a_wrong_result_is_told_in_other_shapes_too(text):
+    assert len(await violations(create("arithmetic"), text)) == 1

@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.plugins.verify.verifiers.reading import violations
 
 from predawn.plugins import Exchange
 from predawn.plugins.verify.verifiers import create
@@ -104,3 +105,13 @@ async def test_z3_and_exact_arithmetic_agree(text, x, y, b):
     assert bool(value_of(constraint.tree, values)) == (nearest == values)
     assert nearest is not None
     assert value_of(constraint.tree, nearest)
+
+
+@pytest.mark.parametrize(
+    ("text", "breaks"),
+    [("x = 1,000", True), ("x = 11?", False), ("If x = 11, it fails.", False), ("y/x = 30", False), ("x = 11", True)],
+)
+async def test_only_what_is_assigned_counts(text, breaks):
+    verifier = create("constraints", {"variables": {"x": {"kind": "int", "maximum": 10}}})
+
+    assert bool(await violations(verifier, text)) is breaks

@@ -81,3 +81,31 @@ async def test_a_conversation_too_long_leaves_all_unsure():
     verifier = create("grounded", {"max_context_chars": 10})
 
     assert (await read(verifier, "It has 26 shops.", request=about()))[0].outcome == "unsure"
+
+
+@pytest.mark.parametrize(
+    ("told", "context"),
+    [
+        ("1,234,567 units", "1 234 567 units"),
+        ("12,345 francs", "12'345 francs"),
+        ("2,500.75 euros", "2.500,75 Euro"),
+        ("0.75 shares", "0,75"),
+        ("500,000 people", "half a million people"),
+        ("24 eggs", "two dozen eggs"),
+        ("about 13%", "up 12.5%"),
+        ("a margin of 46%", "margin 0.4567"),
+    ],
+)
+async def test_a_figure_in_other_notation_is_ground(told, context):
+    request = {"messages": [{"role": "user", "content": context}]}
+
+    assert await violations(create("grounded"), told, request=request) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "context"), [("47%", "margin 0.4567"), ("14%", "up 12.5%"), ("1,234,568", "1 234 567")]
+)
+async def test_a_figure_that_only_looks_like_one_is_no_ground(told, context):
+    request = {"messages": [{"role": "user", "content": context}]}
+
+    assert len(await violations(create("grounded"), told, request=request)) == 1

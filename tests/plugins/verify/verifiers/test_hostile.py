@@ -9,9 +9,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.benchmarks.verify.baits import BAITS, CODE_BAITS, LARGE, OPTIONS, SCHEMA_BAIT, SCHEMAS, large
 from tests.benchmarks.verify.plants import PLANTS
-from tests.benchmarks.verify.plants.constrained import OPTIONS as CONSTRAINTS
-from tests.benchmarks.verify.plants.patterns import OPTIONS as PATTERNS
 from tests.benchmarks.verify.reading import chunks_of, steps_of, verdicts_of
 from tests.plugins.verify.verifiers.reading import asking_for, read
 
@@ -21,27 +20,6 @@ from predawn.proxy.extensions import Step
 from predawn.proxy.tasks import Tasks
 
 LONGEST_STALL_S = 0.02
-LARGE = 1 << 20
-BAITS = {
-    "sums": "3 + 4 = 7 ", "ones": "1", "spaced": "1 ", "brackets": "(", "equals": "= ", "plus": "1+", "letters": "a ", "halves": "half of ", "fractions": "\\frac{",
-    "invisible": "\u200b", "dollars": "$1", "ands": "and 4 ", "ticks": "`", "fences": "```python\n", "stars": "**a", "words": "twenty ", "assignments": "x = 3\n",
-    "lists": "1,", "shares": "1/2 ", "braces": "{", "nested": '{"a":[', "quotes": '"', "curly": "“a b c ", "wide": "３", "ifs": "if ", "names": "A = 1 + B. ",
-    "nulls": "\x00", "arabic": "\u0661\u066b", "emoji": "\U0001f642 ", "backslashes": "\\", "digits-": "1-", "dots": "1.", "combining": "e\u0301", "rtl": "\u202e3+4=7 ",
-    "desks": "desks = 3\n", "sources": "Sources: ", "aaa": "aaaaaaaaaaaaaaaaaaaaaaaaa!", "code": "```py\nx\n```\n", "lines": "\n", "surrogates": '"\\ud800', "percent": "5% of ",
-}  # fmt: skip
-HOSTILE_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "a": {"anyOf": [{"items": {"$ref": "#/properties/a"}}, {"items": {"$ref": "#/properties/a"}}]},
-        "b": {"pattern": "^(a+)+$"},
-    },
-    "uniqueItems": True,
-}
-OPTIONS = {
-    "regex": {"must": ["(x+x+)+y", *PATTERNS["must"]], "must_not": ["(a|aa)+$", *PATTERNS["must_not"]]},
-    "constraints": CONSTRAINTS,
-    "json_schema": {"json_schema": HOSTILE_SCHEMA},
-}
 CUT_SAFE = ["arithmetic", "json_schema", "regex", "python", "grounded", "constraints"]
 
 
@@ -94,9 +72,7 @@ async def looked_at(name, text, *, where="content"):
 @pytest.mark.parametrize("bait", BAITS)
 @pytest.mark.parametrize("name", [*CUT_SAFE, "answer_fork"])
 async def test_a_megabyte_holds_nobody_up(name, bait):
-    text = (BAITS[bait] * (LARGE // len(BAITS[bait]) + 1))[:LARGE]
-
-    assert await looked_at(name, text) <= LONGEST_STALL_S
+    assert await looked_at(name, large(bait)) <= LONGEST_STALL_S
 
 
 @pytest.mark.parametrize("bait", ["braces", "nested", "quotes", "lists", "ones", "surrogates"])
@@ -113,48 +89,15 @@ async def test_a_large_sound_document_holds_nobody_up(name):
     assert await looked_at(name, text) <= LONGEST_STALL_S
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        HOSTILE_SCHEMA,
-        {
-            "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)} | {"d40": True},
-            "$ref": "#/$defs/d0",
-        },
-        {"anyOf": [{"$ref": "#"}]},
-        {"$ref": "#"},
-        {"patternProperties": {"^(a+)+$": True}},
-    ],
-)
+@pytest.mark.parametrize("schema", SCHEMAS)
 async def test_a_schema_made_to_multiply_holds_nobody_up(schema):
-    text = (
-        '{"a": '
-        + "[" * 150
-        + "]" * 150
-        + ', "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"}'
-    )
     verifier, exchange = create("json_schema"), Exchange(json.dumps(asking_for(schema)).encode())
     async with Watch() as watch:
         async with asyncio.timeout(20):
-            for step in steps_of(verifier.boundary, [text]):
+            for step in steps_of(verifier.boundary, [SCHEMA_BAIT]):
                 await verifier.verify(step, exchange)
 
     assert watch.longest_s <= LONGEST_STALL_S
-
-
-CODE_BAITS = [
-    "(" * 3900,
-    "-" * 3900 + "1",
-    "a" + ".a" * 1900,
-    "[" * 1900 + "]" * 1900,
-    "if 1:\n " * 600,
-    "x=" * 1900 + "1",
-    "lambda:" * 500 + "1",
-    "1+" * 1900 + "1",
-    "f(" * 99 + ")" * 99,
-    "'" * 3999,
-    "not " * 900 + "1",
-]
 
 
 @pytest.mark.parametrize("code", CODE_BAITS, ids=lambda code: code[:6])

@@ -119,3 +119,29 @@ async def test_steps_end_where_blocks_do(text, size):
         ends.add(at)
     for block in await blocks(text):
         assert not any(block.start < end < block.stop for end in ends)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class A[T]:\n    x: T",
+        "type X[T] = list[T]",
+        'd = {}\nprint(f"{d["a"]}")',
+        'a = 1\nprint("%s"\n      % a)',
+        "a = 1\nprint(a\n      != 2)",
+        "files = !ls\nprint(files)",
+        "display(3)",
+        "vars()['x'] = 1\nprint(x)",
+    ],
+)
+async def test_code_that_some_python_takes_is_no_violation(code):
+    assert await violations(create("python"), fenced(code)) == []
+
+
+@pytest.mark.parametrize("command", [["false"], ["sh", "-c", "echo no namespaces; exit 1"]])
+async def test_a_sandbox_that_fails_by_itself_breaks_no_code(command):
+    verifier = create("python", {"sandbox": command})
+
+    verdicts = await read(verifier, fenced("print(1)"))
+
+    assert [verdict.outcome for verdict in verdicts if verdict.feedback] == ["unsure"]

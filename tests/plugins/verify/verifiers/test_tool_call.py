@@ -43,6 +43,18 @@ async def test_a_call_that_fits_passes(arguments):
     assert (await told("pay", arguments)).outcome == "pass"
 
 
+async def test_a_tool_that_takes_any_text_is_the_requests_word_not_the_calls():
+    tools = [*TOOLS, {"type": "custom", "name": "shell"}]
+    exchange = Exchange(json.dumps({"tools": tools}).encode())
+    said = {}
+    for name in ("shell", "pay", "rm"):
+        call = {"id": name, "type": "custom", "function": {"name": name, "arguments": "ls -l"}}
+        step = Step("ls -l", "tool_call", "tool_call", 0, 5, tool_call=call, is_last=True)
+        said[name] = (await create("tool_call", {}).verify(step, exchange)).outcome
+
+    assert said == {"shell": "pass", "pay": "violation", "rm": "violation"}
+
+
 async def test_a_tool_without_parameters_takes_none():
     assert (await told("list_files", "")).outcome == "pass"
 
@@ -108,3 +120,17 @@ async def test_arguments_that_are_not_declared_can_be_refused():
 def test_a_rule_that_cannot_be_read_stops_the_start():
     with pytest.raises(ValueError, match="no regular expression|not a regular expression"):
         create("tool_call", {"policy": [{"tool": "a", "argument": "b", "pattern": "("}]})
+
+
+@pytest.mark.parametrize(("arguments", "outcome"), [('{"a": 1}', "pass"), ('{"a": 1, "b": 2}', "violation")])
+async def test_arguments_that_a_reference_declares_are_known(arguments, outcome):
+    schema = {"$ref": "#/$defs/args", "$defs": {"args": {"type": "object", "properties": {"a": {"type": "integer"}}}}}
+    request = {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
+    call = {"function": {"name": "f", "arguments": arguments}}
+    step = Step("", "tool_call", "own", 0, 0, is_last=True, tool_call=call)
+
+    verdict = await create("tool_call", {"unknown_arguments": "refuse"}).verify(
+        step, Exchange(json.dumps(request).encode())
+    )
+
+    assert verdict.outcome == outcome

@@ -1,0 +1,178 @@
+"""The events of a body, offered where they are read, and waited for only where nobody takes them there.
+
+Waking a task for each event costs more than all that is done with most of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Self
+
+from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.sse import EventSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from predawn.plugins import Chunk
+    from predawn.proxy.exchange import TappedSource
+
+SLICE_S = 0.004
+"""How long events are offered before others get their turn."""
+
+
+class Untaken:
+    """Iterate it for the chunks that were not taken, in their order.
+
+    `offer` is called with each event from the read callback of the connection; it returns the chunk if somebody has to
+    wait for it. Nothing behind such a chunk is offered before the next one is asked for, nor is more kept than the
+    connection does by itself. What `offer` raises comes to whoever iterates.
+    """
+
+    __slots__ = (
+        "_error",
+        "_events",
+        "_is_busy",
+        "_is_ended",
+        "_kept",
+        "_last_at",
+        "_offer",
+        "_source",
+        "_splitter",
+        "_timer",
+        "_untaken",
+        "_upstream",
+        "_wake",
+    )
+
+    def __init__(self, source: TappedSource, offer: Callable[[bytes], Chunk | None], upstream: str) -> None:
+        self._source = source
+        self._offer = offer
+        self._upstream = upstream
+        self._kept = _Kept(self)
+        self._splitter = EventSplitter()
+        self._events: deque[bytes] = deque()
+        self._untaken: Chunk | None = None
+        self._error: Exception | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._is_busy = False
+        """True while events are offered, which may make the connection read on."""
+        self._is_ended = False
+        self._last_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._timer is None and not self._is_ended:
+            self._begin()
+        while not self._is_ended:
+            if not self._offer_all():
+                self._look_for_error()
+            if self._error is not None:
+                self._end()
+                raise self._error
+            if self._untaken is not None:
+                chunk, self._untaken = self._untaken, None
+                return chunk
+            if self._source.at_end and not self._events:
+                if rest := self._splitter.rest():
+                    self._events.append(rest)
+                    continue
+                self._end()
+                break
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Offer no more."""
+        self._end()
+
+    def _begin(self) -> None:
+        self._last_at = perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(self._source.idle_s, self._look)
+        self._source.listen(self._read)
+
+    def _end(self) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self._source.listen(None)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _read(self) -> None:
+        """Something has come, or the connection is lost."""
+        if self._wake is None or self._is_busy:
+            return  # whoever iterates is at work, and will look for itself
+        if not self._offer_all():
+            self._look_for_error()
+        if self._untaken is not None or self._error is not None or self._source.at_end:
+            self._call()
+
+    def _call(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _look_for_error(self) -> None:
+        if self._untaken is None and self._error is None:
+            self._error = self._source.error
+
+    def _offer_all(self) -> bool:
+        """All there is, up to what nobody takes; False if nothing was."""
+        found = False
+        self._is_busy = True
+        until = perf_counter() + SLICE_S
+        with self._kept:
+            while self._untaken is None and self._error is None and not self._is_ended:
+                if self._events:
+                    if found and perf_counter() > until:
+                        asyncio.get_running_loop().call_soon(self._read)
+                        break
+                    found = True
+                    self._untaken = self._offer(self._events.popleft())
+                elif data := self._source.read_nowait():
+                    self._last_at = perf_counter()
+                    self._events.extend(self._splitter.feed(data))
+                else:
+                    break
+        self._is_busy = False
+        return found
+
+    def _look(self) -> None:
+        """Whether it has gone quiet; one timer, set again only when it fires."""
+        idle_s = self._source.idle_s
+        quiet_s = perf_counter() - self._last_at if self._wake is not None else 0.0
+        if quiet_s >= idle_s:
+            message = f"nothing came for {idle_s:g} s"
+            self._error = UpstreamError(self._upstream, "timeout_idle", message, sent_nothing=False)
+            self._call()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(idle_s - quiet_s, self._look)
+
+    def failed(self, error: Exception) -> None:
+        """Have whoever iterates told."""
+        self._error = error
+
+
+class _Kept:
+    """An error in a read callback would end the connection and be logged; it is for whoever iterates."""
+
+    __slots__ = ("_untaken",)
+
+    def __init__(self, untaken: Untaken) -> None:
+        self._untaken = untaken
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
+        if isinstance(exc, Exception):
+            self._untaken.failed(exc)
+            return True
+        return False

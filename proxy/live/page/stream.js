@@ -1,0 +1,71 @@
+// Server-sent events by `fetch`, which unlike EventSource can carry a key in a header.
+
+const OWN = { "x-predawn-live": "1" };
+const KEY = "predawn-admin-key";
+
+/** What every request for data carries. */
+export function headers() {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { ...OWN, "x-predawn-admin-key": key } : OWN;
+}
+
+export function keep(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
+/** An answer that is an error, with the server's own words. */
+export class Refused extends Error {
+  constructor(status, message, code) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export async function refusal(response) {
+  try {
+    const { error } = await response.json();
+    return new Refused(response.status, error.message, error.code);
+  } catch {
+    return new Refused(response.status, `The server answered ${response.status}.`, "");
+  }
+}
+
+export async function ask(path, options = {}) {
+  const response = await fetch(path, {
+    cache: "no-store",
+    ...options,
+    headers: { ...headers(), ...options.headers },
+  });
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+const LONGEST = 8 << 20;
+
+/** The events of a response: `[name, text]`. */
+export async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split(/\r?\n\r?\n/);
+      rest = parts.pop();
+      if (rest.length > LONGEST) throw new Error("an event is too long");
+      for (const part of parts) {
+        let name = "";
+        const data = [];
+        for (const line of part.split(/\r?\n/)) {
+          if (line.startsWith("event:")) name = line.slice(6).trim();
+          else if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+        }
+        if (data.length) yield [name, data.join("\n")];
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

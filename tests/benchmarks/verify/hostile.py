@@ -1,0 +1,197 @@
+"""How long hostile text keeps the event loop to itself, by the clock on the wall: `python -m tests.benchmarks.verify.hostile`.
+
+Every built-in verifier is given a megabyte of each bait, in a process that does nothing else; and whole answers of such
+text go through a server's own way of verifying. What the scheduler says that another program had the core for is taken off;
+and since whatever else disturbs can only make a figure larger, what was slow is looked at again, and the shortest counts.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence
+from tests.benchmarks.verify.baits import BAITS, CODE_BAITS, LARGE, OPTIONS, SCHEMA_BAIT, SCHEMAS, large
+from tests.benchmarks.verify.reading import SaidJudge
+
+from predawn.plugins import Exchange
+from predawn.plugins.testing import Answer, Script, workbench
+from predawn.plugins.verify import VerifyPlugin, VerifySettings
+from predawn.plugins.verify.verifiers import BUILT_IN, AsksModel, create
+from predawn.proxy.extensions import Step
+from predawn.proxy.tasks import Tasks
+
+LONGEST_S = 0.02
+LOOKED_AT_S = 0.25
+"""Of each case: what has not held the loop up by then goes on in slices as it has begun."""
+SAID = 1 << 16
+"""Characters of it that a model says which a verifier asks."""
+NESTED = ("nested", "brackets", "emoji", "sums", "lines", "ones", "fences", "backslashes")
+"""Baits of whole answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One verifier or way, and what it is given."""
+
+    what: str
+    bait: str
+    work: Callable[["Loop"], Coroutine[Any, Any, None]]
+
+
+class Loop:
+    """Watches how long the event loop's turns take, with a task that wants each of them."""
+
+    def __init__(self) -> None:
+        self.wall_s = self.cpu_s = 0.0
+        self._tasks = Tasks()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.cancel()
+        self.wall_s = self.cpu_s = 0.0
+        self._tasks.spawn(self._watch(), "watch")
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0)
+        await self._tasks.cancel()
+
+    async def _watch(self) -> None:
+        account = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        try:
+            wall, cpu, waited = time.perf_counter(), time.thread_time(), _waited_s(account)
+            while True:
+                await asyncio.sleep(0)
+                now, used, kept_waiting = time.perf_counter(), time.thread_time(), _waited_s(account)
+                took = now - wall - (kept_waiting - waited)
+                self.wall_s, self.cpu_s = max(self.wall_s, took), max(self.cpu_s, used - cpu)
+                wall, cpu, waited = time.perf_counter(), used, kept_waiting
+        finally:
+            os.close(account)
+
+
+def _waited_s(account: int) -> float:
+    """How long this thread has been ready to work while another program had the core, as the scheduler counts it."""
+    return int(os.pread(account, 100, 0).split()[1]) / 1e9
+
+
+async def looked_at(loop: Loop, name: str, text: str, request: Any = None) -> None:
+    """One verifier looks at all of it as one step; a model that it asks says the same."""
+    verifier = create(name, OPTIONS.get(name, {}) if request is None else {})
+    if isinstance(verifier, AsksModel):
+        verifier.bind(SaidJudge([text[:SAID], text[:SAID]]).send)
+    exchange = Exchange(json.dumps(request or {"messages": [{"role": "user", "content": "hello"}]}).encode(), model="m")
+    where: Any = "tool_call" if name == "tool_call" else "content"
+    call = {"function": {"name": "f", "arguments": text}} if where == "tool_call" else None
+    step = Step(text, where, "own", 0, len(text), is_last=True, tool_call=call, forked=text)
+    async with loop, asyncio.timeout(LOOKED_AT_S):
+        await verifier.verify(step, exchange)
+    await exchange.close()
+
+
+async def answered(loop: Loop, mode: Any, text: str, chunks: int) -> None:
+    """A whole answer, verified by all that need no model."""
+    names = [name for name in BUILT_IN if name not in ("judge", "answer_fork")]
+    told = [{name: OPTIONS[name]} if name in OPTIONS else name for name in names]
+    settings = VerifySettings.model_validate({"verifiers": told, "mode": mode, "then": "accept"})
+    size = len(text) // chunks
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    raw = tuple(
+        b"data: " + json.dumps({"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]}).encode() + b"\n\n"
+        for piece in pieces
+    )
+    script = Script.of(Answer(raw=(*raw, b"data: [DONE]\n\n")))
+    async with workbench(VerifyPlugin(settings), upstream=script, strict=False) as bench:
+        async with loop, asyncio.timeout(4 * LOOKED_AT_S):
+            await bench.run("hello", stream=True)
+
+
+def cases() -> Iterator[Case]:
+    for name in BUILT_IN:
+        for bait in BAITS:
+            text = large(bait)
+            if name == "tool_call":
+                text = "[" + text[:-1]
+            yield Case(name, bait, partial(looked_at, name=name, text=text))
+    sound = json.dumps({"a": [[[1, 2.5, "x", None]]] * 20_000})
+    for name in ("json_schema", "tool_call"):
+        yield Case(name, "a large sound document", partial(looked_at, name=name, text=sound))
+    for number, schema in enumerate(SCHEMAS):
+        asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
+        yield Case(
+            "json_schema",
+            f"schema {number}",
+            partial(looked_at, name="json_schema", text=SCHEMA_BAIT, request=asked),
+        )
+    for code in CODE_BAITS:
+        text = f"```python\n{code}\n```\n"
+        yield Case("python", f"code {code[:8]!r}", partial(looked_at, name="python", text=text))
+    for mode in ("observe", "gate"):
+        for bait in NESTED:
+            text = large(bait)[: LARGE // 4]
+            for chunks in (1, 500):
+                yield Case(
+                    f"an answer in {mode}",
+                    f"{bait} in {chunks}",
+                    partial(answered, mode=mode, text=text, chunks=chunks),
+                )
+
+
+async def stall(case: Case) -> Loop:
+    """The longest turn that the case makes, once; raises what it raises, but for the time that is over."""
+    loop = Loop()
+    with suppress(TimeoutError):
+        await case.work(loop)
+    return loop
+
+
+async def measured(times: int) -> dict[str, Any]:
+    """By verifier: the longest turn, and what made it."""
+    await answered(Loop(), "gate", "Warm. 3 + 4 = 7. " * 20, 10)  # what is imported late is there now
+    gc.collect()
+    gc.freeze()  # as the server does, and as rarely as it
+    gc.set_threshold(10_000, 20, 50)
+    found: dict[str, dict[str, Any]] = {}
+    for case in cases():
+        gc.collect()  # what the case before has left is not this one's
+        loop = await stall(case)
+        wall_s, cpu_s = loop.wall_s, loop.cpu_s
+        for _ in range(times - 1):
+            if wall_s <= LONGEST_S / 2:
+                break
+            again = await stall(case)
+            wall_s, cpu_s = min(wall_s, again.wall_s), min(cpu_s, again.cpu_s)
+        worst = found.setdefault(case.what, {"wall_ms": 0.0, "cases": 0})
+        worst["cases"] += 1
+        if wall_s * 1000 > worst["wall_ms"]:
+            worst |= {"wall_ms": wall_s * 1000, "cpu_ms": cpu_s * 1000, "bait": case.bait}
+    return found
+
+
+def hostile(evidence: Evidence, times: int = 3) -> None:
+    """In a process of its own, so that nothing else's work and garbage is in it."""
+    command = [sys.executable, "-m", "tests.benchmarks.verify.hostile", "--times", str(times)]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT, timeout=600)
+    found = evidence.figures["hostile"] = json.loads(done.stdout)
+    name, worst = max(found.items(), key=lambda one: one[1]["wall_ms"])
+    evidence.bars["hostile_text_stall"] = Bar(worst["wall_ms"], LONGEST_S * 1000, "ms", f"{name}: {worst['bait']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=3)
+    json.dump(asyncio.run(measured(parser.parse_args().times)), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
