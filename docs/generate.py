@@ -386,8 +386,9 @@ def _sharing(_: str) -> Iterator[str]:
 
 
 def pages() -> list[Path]:
-    """Pages with generated parts."""
-    return [page for page in sorted(DOCS.glob("*.md")) if _PART.search(page.read_text(encoding="utf-8"))]
+    """Pages with generated parts; the README's links to other files are its own."""
+    every = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+    return [page for page in every if _PART.search(page.read_text(encoding="utf-8"))]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    name: f"{name.removesuffix('.md').lower().replace('_', '-')}.md"
-    for name in ("THREAT_MODEL.md", "SECURITY.md", "CONTRIBUTING.md", "REVIEWING.md", "CHANGELOG.md")
-    if (ROOT / name).exists()
+    "THREAT_MODEL.md": "threat-model.md",
+    "SECURITY.md": "security-policy.md",  # docs/ has a security.md
+    "CONTRIBUTING.md": "contributing.md",
+    "REVIEWING.md": "reviewing.md",
+    "CHANGELOG.md": "changelog.md",
 }
 """Files of the root, and their names in the site."""
 _LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
@@ -64,6 +66,8 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add the root's pages."""
     for source, page in PAGES.items():
+        if page in files.src_uris:  # MkDocs would put one in the place of the other, and say nothing
+            raise PluginError(f"docs/{page} is there: {source} needs another name in the site")
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 

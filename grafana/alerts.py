@@ -120,6 +120,7 @@ def _process() -> Iterator[Alert]:
 def _upstreams() -> Iterator[Alert]:
     lately = over("5m")
     by = ("job", "upstream")
+    starts = lately.pick("engine_starts_total")
     yield Alert(
         name="PredawnStreamsTruncated",
         expr=share(
@@ -144,7 +145,8 @@ def _upstreams() -> Iterator[Alert]:
     )
     yield Alert(
         name="PredawnEngineRestarts",
-        expr=f"{over('30m').increase('engine_starts_total', by=by)} > 1.5",
+        # not an engine's first start, nor those of many processes added up
+        expr=f"sum by (job, upstream) (increase({starts}[30m]) > 0.5 and last_over_time({starts}[5m]) > 1)",
         wait="0m",
         severity="ticket",
         summary="The local engine of {{ $labels.upstream }} died and was started again",

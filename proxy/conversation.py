@@ -62,6 +62,8 @@ class Tools:
     keep_alive_comment_s: float
     log_requests: bool = False
     feed: Feed = field(default_factory=Feed)
+    late: set[Conversation] = field(default_factory=set)
+    """Those that are answered, and of which something is still being found out."""
 
     async def observe_late(self, exchange: Exchange) -> None:
         """Tell observers of an exchange once all is known that is still being found out about it."""
@@ -80,6 +82,7 @@ class Conversation:
         "_exchange",
         "_identity",
         "_interruption",
+        "_is_sent",
         "_lease",
         "_model",
         "_request",
@@ -105,6 +108,8 @@ class Conversation:
         self._lease: Lease | None = None
         self._account = Account()
         self._interruption: RequestError | None = None
+        self._is_sent = False
+        """True once the whole answer was written and only headers behind it are missing."""
         self._sink = StreamSink(request, exchange.id, model.timeouts.idle_s)
 
     @property
@@ -138,6 +143,10 @@ class Conversation:
             self._tools.metrics.upstream_error(error.upstream, error.reason)
             return self._refuse(from_upstream(error, retried=False), "upstream_error")
         except (ConnectionError, asyncio.CancelledError) as exc:
+            if self._is_sent:  # whoever leaves now has the answer
+                if self._interruption is not None:
+                    return self._sink.break_off()
+                raise
             if self._interruption is not None:
                 return self._refuse(self._interruption, "truncated")
             self._client_left(exc)
@@ -209,6 +218,7 @@ class Conversation:
         trailers, sink = self._exchange.trailers, self._sink
         if not trailers or not sink.takes_trailers:
             return await sink.finish()
+        self._is_sent = True
         told = {name: await tell() for name, tell in trailers.items()}
         return await sink.finish({name: value for name, value in told.items() if value})
 
@@ -286,6 +296,7 @@ class Conversation:
         if self._exchange.is_late and self._exchange.outcome == "ok":
             if self._lease is not None:
                 self._lease.answered()
+            self._tools.late.add(self)
             self._tools.tasks.spawn(self._end_late(), "end-late")
         else:
             await self._close()
@@ -294,6 +305,7 @@ class Conversation:
         try:
             await self._exchange.settle()
         finally:
+            self._tools.late.discard(self)
             await self._close()
 
     async def _close(self) -> None:
@@ -307,8 +319,6 @@ class Conversation:
             await exchange.close()
         finally:
             self._account.close(exchange, self._model, tools.metrics)
-            if tools.feed.is_watched:
-                tools.feed.ended(self, exchange, self._account)
             ledger = exchange.ledger
             if self._lease is not None:
                 self._lease.settle(
@@ -323,6 +333,8 @@ class Conversation:
                 tools.observers.done(exchange)
             if tools.log_requests:
                 self._log()
+            if tools.feed.is_watched:
+                tools.feed.ended(self, exchange, self._account)
 
     def _log(self) -> None:
         exchange, ledger = self._exchange, self._exchange.ledger

@@ -27,7 +27,6 @@ SLICE_CHARS: Final = 40_000
 PAUSE_S: Final = 0.0002
 OPENMETRICS: Final = "application/openmetrics-text"
 EOF: Final = "# EOF\n"
-DEFAULT_ESCAPING: Final = "escaping=underscores"
 
 
 class _One(Collector):

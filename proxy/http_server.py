@@ -46,7 +46,10 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        log.info("refused a malformed request: %s", message or type(exc).__name__)
+        if status < 500:
+            log.info("refused a malformed request: %s", message or type(exc).__name__)
+        else:
+            log.error("unexpected error", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent already")
         told = (message or "The request is not valid HTTP.").strip().partition("\n")[0]

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_BYTES = 64 << 10
 """Joined before they are written all the same."""
+LEAST = 64
+"""What an event counts for at least: a thousand tiny ones keep others waiting as a large one does."""
 
 
 class Sink(Protocol):
@@ -36,12 +38,12 @@ class JoinedWrites:
         self._seen: list[bytes] = []
         self._shown: list[bytes] = []
         self.size = 0
-        """Bytes that wait to be written."""
+        """Bytes that wait to be written, an event counting for `LEAST` at least."""
 
     def add(self, event: bytes, *, is_shown: bool = True) -> None:
         """One event; the meter sees those that the client does not, too."""
         self._seen.append(event)
-        self.size += len(event)
+        self.size += max(len(event), LEAST)
         if is_shown:
             self._shown.append(event)
 

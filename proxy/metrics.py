@@ -112,15 +112,11 @@ class Metrics(Declared):
         self, upstream: str, model: str, outcome: str, seconds: float, exchange: str = "", at: float = 0.0
     ) -> None:
         """Count one call to an upstream; `model` is the alias, `outcome` the ledger's word for how it ended."""
-        meter = self.upstream_durations.of(
+        self.upstream_durations.of(
             upstream if upstream in self._upstreams else OTHER,
             model if model in self._models else OTHER,
             outcome if outcome in CALL_OUTCOMES else OTHER,
-        )
-        if exchange:
-            meter.observe_of(seconds, exchange, at)
-        else:
-            meter.observe(seconds)
+        ).observe_of(seconds, exchange, at)
 
     def tokens_beside(self, upstream: str, model: str, phase: str, prompt: int, output: int) -> None:
         """Count tokens of a call that is no part of the answer."""

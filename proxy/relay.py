@@ -210,8 +210,11 @@ class StreamSink:
         await self._response.write_eof()
         return self._response
 
-    def break_off(self, event: bytes) -> web.StreamResponse:
-        """Say why, then close without the mark that would make the answer look whole."""
+    def break_off(self, event: bytes = b"") -> web.StreamResponse:
+        """Say why, then close without the mark that would make the answer look whole.
+
+        Without a reason the body ends well: a chunk of no bytes is its end.
+        """
         assert self._response is not None
         transport = self._transport
         if transport is not None and not transport.is_closing():

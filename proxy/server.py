@@ -204,7 +204,7 @@ async def _listen_admin(settings: Settings, app: App, stack: AsyncExitStack, por
         wanted = port + 1000 if server.port else 0
     if wanted:
         wanted += worker
-    admin = HttpServer(app.handle_admin, body_limit=1 << 20)
+    admin = HttpServer(app.handle_admin, body_limit=int(server.body_limit_mb * (1 << 20)))
     sockets, admin_port = await listen(admin, server.admin_host, wanted)
     stack.push_async_callback(_stop, admin, sockets)
     app.live.admin_port = admin_port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -59,20 +60,31 @@ class Service:
 
     @property
     def is_busy(self) -> bool:
-        """True while requests are in progress."""
-        return bool(self.conversations) or self.relays > 0
+        """True while requests are in progress, or answered ones are not booked yet."""
+        return bool(self.conversations) or self.relays > 0 or bool(self.tools.late)
 
-    async def serve(self, request: Request, route: Route, ident: str, *, bare: bool = False) -> web.StreamResponse:
+    async def serve(
+        self,
+        request: Request,
+        route: Route,
+        ident: str,
+        *,
+        bare: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
         """Answer a request to one of the completion endpoints. Raises `RequestError` for what is not admitted.
 
         `bare`: past all plugins, for an operator who compares; observers see it as a probe, to learn nothing from it.
+        `headers`: what plugins and upstreams are told in place of the request's own.
         """
         began = perf_counter()
         in_flight = self._in_flight[route.name]
         in_flight.inc()
         conversation: Conversation | None = None
         try:
-            conversation = await self._admit(request, route, ident, began, bare=bare)
+            conversation = await self._admit(
+                request, route, ident, began, request.headers if headers is None else headers, bare=bare
+            )
             self.conversations.add(conversation)
             return await conversation.run()
         except RequestError as exc:
@@ -91,7 +103,9 @@ class Service:
                 message = "The request took longer than its time limit (timeouts.total_s of the upstream)."
                 conversation.interrupt(RequestError(504, message, type="server_error", code="upstream_timeout"))
 
-    async def _admit(self, request: Request, route: Route, ident: str, began: float, *, bare: bool) -> Conversation:
+    async def _admit(
+        self, request: Request, route: Route, ident: str, began: float, headers: Mapping[str, str], *, bare: bool
+    ) -> Conversation:
         """Raises `RequestError` for what cannot be served."""
         identity = self.access.identify(request.headers, request.remote or "")
         body = await read_request(request, self.settings.server.body_limit_mb)
@@ -116,7 +130,7 @@ class Service:
             key_id=identity.key_id,
             model=head.model,
             stream=head.stream is True,
-            headers=to_upstream(request.headers, trusted_peer=is_trusted, control=control),
+            headers=to_upstream(headers, trusted_peer=is_trusted, control=control),
             control=read_control(control, head.predawn),
             arrived_at=self.tools.clock.now(),
             started=began,

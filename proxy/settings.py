@@ -110,6 +110,14 @@ class ServerSettings(Part):
         """`${NAME:-}` without the variable means no key."""
         return value or None
 
+    @field_validator("admin_key")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value is not None else ""
+        if not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise ValueError("must be ASCII letters, digits and marks, as a header can carry")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -284,3 +284,14 @@ budget_days = Table(
     Column("key_id", String(32), primary_key=True),  # empty for requests without a key
     Column("tokens", BigInteger, nullable=False),
 )
+
+sampling_trust = Table(
+    # How sure a model was of samples that others confirmed or did not; nothing that was said.
+    "sampling_trust",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("effort", String(16), primary_key=True),  # empty where nobody asked for one
+    Column("known", JSON, nullable=False),  # pairs of a mean log-probability and 1 or 0, the oldest first
+    Column("at", Double, nullable=False),
+)

@@ -40,8 +40,8 @@ class Tasks:
         return not self._tasks
 
     async def cancel(self) -> None:
-        """Cancel all tasks and wait until they are gone."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
+        """Cancel all tasks, those too that begin while others end, and wait until they are gone."""
+        while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

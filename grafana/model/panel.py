@@ -180,8 +180,7 @@ class Lines(Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class Heat(Panel):
-    """How often which size was seen, over time. Its query gives a histogram's buckets; the unit is that of the "
-    "sizes."""
+    """How often which size was seen, over time. Its query gives a histogram's buckets; the unit is of the sizes."""
 
     kind = "heatmap"
     form = "heatmap"

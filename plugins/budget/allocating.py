@@ -189,6 +189,8 @@ class Allocator:
             effort = nearest(wish.effort, capability.efforts)
         if terms.can_sample:
             samples, rounds = wish.samples or samples, wish.rounds or rounds
+        if samples > 1 and rounds > 1:  # answers side by side are voted on, and not revised
+            samples, rounds = samples * rounds, 1
         if wish.verify is not None and terms.can_verify:
             verify = wish.verify
         limit = _least(tier.max_output_tokens, wish.max_output_tokens)

@@ -23,19 +23,31 @@ if TYPE_CHECKING:
     from predawn.proxy.settings import ModelSettings
 
 log = logging.getLogger("predawn.budget")
-QUESTION: Final = "A train leaves at 9:40 and arrives at 11:15. How many minutes does it take?"
+QUESTIONS: Final = (
+    "A train leaves at 9:40 and arrives at 11:15. How many minutes does it take?",
+    "Ann is three times as old as Ben, and in five years twice as old. How old is Ben?",
+    "How many whole numbers from 1 to 60 can be divided by 3 or by 5?",
+)
+"""The first is asked at every effort, the others at the lowest and the highest: how much is thought about one question
+differs from answer to answer."""
+CLEARLY: Final = 1.1
+"""What is thought differs by chance, too."""
 ROOM: Final = 4096
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0
 
 
 class Told(NamedTuple):
-    """What came of one question."""
+    """What came of a question, or of several: the sums."""
 
     status: int
     thought: int
     """Tokens of reasoning, or characters of it where tokens were not told."""
     output: int
     logprobs: bool
+
+    def plus(self, other: Told) -> Told:
+        is_told = self.logprobs or other.logprobs
+        return Told(self.status, self.thought + other.thought, self.output + other.output, is_told)
 
 
 class Capacity:
@@ -60,12 +72,15 @@ class Capacity:
     async def _ask(self, model: ModelSettings) -> None:
         told: dict[Effort, Told] = {}
         for effort in knows(model.reasoning):
-            told[effort] = await self._try(model, effort)
+            told[effort] = await self._try(model, effort, QUESTIONS[0])
         accepted: tuple[Effort, ...] = tuple(
             effort for effort in EFFORTS if effort in told and told[effort].status < 400
         )
         obeys: bool | None = None
         if len(accepted) > 1:
+            for effort in (accepted[0], accepted[-1]):
+                for question in QUESTIONS[1:]:
+                    told[effort] = told[effort].plus(await self._try(model, effort, question))
             obeys = obeyed(told[accepted[0]], told[accepted[-1]])
         elif not accepted:
             obeys = False
@@ -84,11 +99,11 @@ class Capacity:
         else:
             log.info("model %s takes the efforts %s", model.name, ", ".join(accepted))
 
-    async def _try(self, model: ModelSettings, effort: Effort) -> Told:
+    async def _try(self, model: ModelSettings, effort: Effort, question: str) -> Told:
         limit = "max_completion_tokens" if model.reasoning == "reasoning_effort" else "max_tokens"
         request: dict[str, Any] = {
             "model": model.name,
-            "messages": [{"role": "user", "content": QUESTION}],
+            "messages": [{"role": "user", "content": question}],
             "stream": True,
             limit: ROOM,
             **members_for(model.reasoning, effort, max_tokens=ROOM),
@@ -131,7 +146,7 @@ class Capacity:
 
 
 def obeyed(least: Told, most: Told) -> bool | None:
-    """Whether more was thought at the highest accepted effort than at the lowest; `None` if nobody can tell."""
+    """Whether clearly more was thought at the highest accepted effort than at the lowest; `None` if nobody can tell."""
     if least.thought or most.thought:
-        return most.thought > least.thought
+        return most.thought > CLEARLY * least.thought
     return True if most.output > 1.5 * least.output + 16 else None

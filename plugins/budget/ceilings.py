@@ -83,7 +83,7 @@ class Held:
             rooms.append((self._request_tokens - self.tokens, "request_tokens"))
         room, scarce = min(rooms)
         if need and need > room:
-            raise self._ceilings.exhausted(scarce, room)
+            raise self._ceilings.exhausted(scarce, room, is_under_way=True)
         self._calls -= granted
         self._hold(need)
         return need
@@ -284,10 +284,10 @@ class Ceilings:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock.now(), UTC).date()
 
-    def exhausted(self, scarce: str, room: int) -> RequestError:
-        """What a client is told of a ceiling."""
+    def exhausted(self, scarce: str, room: int, *, is_under_way: bool = False) -> RequestError:
+        """What a client is told of a ceiling; of a request under way, fewer calls more may fit without any waiting."""
         headers = {"x-should-retry": "false"}
-        if scarce != "request_tokens":
+        if scarce != "request_tokens" and not is_under_way:
             now = datetime.fromtimestamp(self._clock.now(), UTC)
             midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
             headers["retry-after"] = str(max(1, round((midnight - now).total_seconds())))

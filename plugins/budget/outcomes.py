@@ -70,13 +70,17 @@ def spent_tokens(ledger: Ledger) -> int:
 
 
 def judge(verdicts: Sequence[Verdict], sampled: SamplingResult | None) -> Judged:
-    """What verifiers and agreement say. Verdicts that are unsure say nothing."""
-    said = [verdict.outcome for verdict in verdicts if verdict.outcome != "unsure"]
+    """What verifiers and agreement say: of the answer that sampling chose, or of all choices that the client gets.
+
+    Verdicts that are unsure say nothing.
+    """
+    counted = [one for one in verdicts if one.outcome != "unsure" and (sampled is None or one.choice == sampled.choice)]
     agreement = _usable(sampled.agreement) if sampled is not None and sampled.drawn > 1 else None
-    if said:
-        wrong = said.count("violation") / len(said)
-        # one violation among many steps spoils an answer, unless it was mended, which the last verdict tells
-        is_spoilt = wrong > 0 and said[-1] == "violation"
+    if counted:
+        wrong = sum(verdict.outcome == "violation" for verdict in counted) / len(counted)
+        # one violation among many steps spoils an answer, unless it was mended, which a choice's last verdict tells
+        last = {verdict.choice: verdict.outcome for verdict in counted}
+        is_spoilt = "violation" in last.values()
         quality = 0.1 if is_spoilt else UNDISPUTED - 0.3 * wrong
         hardness = 1.0 if wrong else (1.0 - agreement if agreement is not None else None)
         return Judged(quality, 1 - UNDISPUTED if hardness is None else hardness, "verdict")

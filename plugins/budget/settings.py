@@ -34,7 +34,13 @@ class TierSettings(Part):
     samples: int = Field(
         default=1, ge=1, le=256, description="Answers drawn side by side; needs the plugin `sampling`."
     )
-    rounds: int = Field(default=1, ge=1, le=32, description="Revisions one after another; needs the plugin `sampling`.")
+    rounds: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        description="Revisions one after another; beside `samples`, so many times as many samples. Needs the plugin "
+        "`sampling`.",
+    )
     verify: bool = Field(default=False, description="Check the answer while it is written; needs the plugin `verify`.")
     deadline_s: float | None = Field(default=None, gt=0, description="Time after which no further call is begun.")
     tokens: float | None = Field(

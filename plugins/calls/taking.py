@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 from predawn.proxy.upstreams.base import UpstreamError
-from predawn.proxy.wire.sse import EventSplitter
+from predawn.proxy.wire.sse import AT_ONCE, EventSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ class Untaken:
     """
 
     __slots__ = (
+        "_data",
         "_error",
         "_events",
         "_is_busy",
@@ -54,6 +55,8 @@ class Untaken:
         self._kept = _Kept(self)
         self._splitter = EventSplitter()
         self._events: deque[bytes] = deque()
+        self._data = b""
+        """What was read and is not split into events yet."""
         self._untaken: Chunk | None = None
         self._error: Exception | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -70,8 +73,8 @@ class Untaken:
         if self._timer is None and not self._is_ended:
             self._begin()
         while not self._is_ended:
-            if not self._offer_all():
-                self._look_for_error()
+            self._offer_all()
+            self._look_for_error()  # nobody was told of one that came while nobody waited
             if self._error is not None:
                 self._end()
                 raise self._error
@@ -121,7 +124,8 @@ class Untaken:
             self._wake.set_result(None)
 
     def _look_for_error(self) -> None:
-        if self._untaken is None and self._error is None:
+        """What the connection was lost by, once all that came before has been offered."""
+        if self._untaken is None and self._error is None and not self._events:
             self._error = self._source.error
 
     def _offer_all(self) -> bool:
@@ -137,9 +141,10 @@ class Untaken:
                         break
                     found = True
                     self._untaken = self._offer(self._events.popleft())
-                elif data := self._source.read_nowait():
+                elif data := self._data or self._source.read_nowait():
                     self._last_at = perf_counter()
-                    self._events.extend(self._splitter.feed(data))
+                    self._data = data[AT_ONCE:]
+                    self._events.extend(self._splitter.feed(data[:AT_ONCE]))
                 else:
                     break
         self._is_busy = False

@@ -43,6 +43,7 @@ class SamplingPlugin(Plugin[SamplingSettings]):
 
         self.replying = Replying(app, self.settings)
         yield
+        await self.replying.keeping.aclose()
 
     @hookimpl
     async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:

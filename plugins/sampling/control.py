@@ -65,7 +65,8 @@ class Plan:
     samples: int
     rounds: int
     asked: bool
-    """True if the client itself named a strategy or a number of samples: then it is refused rather than given less."""
+    """True if the client itself named a strategy or a number of samples: then it is refused, rather than given less,
+    where it only has to wait for what it asks."""
     by: str
     """Whose wish it is: `client`, `budget` or `settings`."""
     answer: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from time import perf_counter
@@ -188,7 +188,11 @@ class Drawing:
         await self._begin_waiting()
 
     async def _affordable(self, count: int) -> int:
-        """How many of so many samples can be paid; the very first was admitted with the request itself."""
+        """How many of so many samples can be paid; the very first was admitted with the request itself.
+
+        A client that asks for samples is refused where waiting would make room for them. A ceiling for the request
+        itself says nothing of waiting: under it, it gets as many as there is room for.
+        """
         admitted = 0 if self.voices else 1
         more = 0 if self._is_poor else count - admitted
         refusal: RequestError | None = None
@@ -197,7 +201,7 @@ class Drawing:
                 await self.exchange.reserve(more)
                 break
             except RequestError as exc:
-                if admitted and self.plan.asked:
+                if admitted and self.plan.asked and "retry-after" in exc.headers:
                     raise
                 refusal, more = exc, more // 2
         if refusal is not None:
@@ -308,13 +312,11 @@ class Drawing:
         """What the plugins further in said of it, and what its strategy wants to know."""
         side, verifier = voice.draw.side, self.means.verifier
         assert side is not None
-        alone = len(voice.draw.voices) == 1
+        verdicts = side.exchange.verdicts
         if verifier is not None and self.stop is None:
             verdict = await verdict_of(verifier, text, side.exchange, self.means.app)
-            if not alone:
-                return (verdict,)
-            side.exchange.verdicts.append(verdict)
-        return tuple(side.exchange.verdicts) if alone else ()  # whose of several choices they are is not known
+            verdicts.append(replace(verdict, choice=voice.choice))
+        return tuple(verdict for verdict in verdicts if verdict.choice == voice.choice)
 
     def _lost(self, draw: Draw, error: BaseException) -> None:
         self.failures.append(error)
@@ -363,6 +365,17 @@ class Drawing:
                 voice.draw.task.cancel()
 
     # -- the end
+
+    @property
+    def drawn(self) -> int:
+        """Samples that were asked for; those that could not be paid were not."""
+        return sum(len(draw.voices) for draw in self.draws)
+
+    @property
+    def compared(self) -> int:
+        """Answers that could be compared."""
+        samples = [voice.sample for voice in self.voices if voice.sample is not None]
+        return sum(sample.complete and sample.extracted is not None for sample in samples)
 
     @property
     def winner(self) -> Voice | None:

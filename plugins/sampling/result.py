@@ -17,9 +17,9 @@ class SamplingResult:
 
     strategy: str
     drawn: int
-    """Samples that were asked for, failed and cancelled ones included."""
+    """Samples that were asked for, failed and cancelled ones included; not those that could not be paid."""
     agreement: float | None
-    """Share of the comparable answers that say what the chosen one says; `None` where none could be compared."""
+    """Share of the comparable answers that say what the chosen one says; `None` where there were not two of them."""
     why: str
     """Why it stopped: one of `strategies.protocol.WHYS`, or `abandoned` by a client that left before."""
     tokens: int
@@ -30,6 +30,8 @@ class SamplingResult:
     """The posterior chance that the chosen answer would have stayed the leader."""
     answer: str | None = None
     """What the chosen sample answers, in short, where that could be extracted."""
+    choice: int = 0
+    """Number of the chosen sample among the choices of its call: verdicts on it bear this number."""
 
 
 def result_of(exchange: Exchange) -> SamplingResult | None:

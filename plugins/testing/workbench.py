@@ -41,6 +41,8 @@ PATHS: Mapping[str, str] = {
     "messages": "/v1/messages",
 }
 PROMPTS: Mapping[str, str] = {"completions": "prompt", "responses": "input", "embeddings": "input"}
+LATE_S = 0.5
+"""Real seconds for what is found out about an exchange once it is answered."""
 HANG_S = 30.0
 """Real seconds after which a request that nobody answers fails the test."""
 
@@ -156,9 +158,13 @@ class Workbench:
                 await asyncio.wait([over], timeout=0.02)
 
     async def _finish(self, ident: str | None) -> None:
-        """Wait until the last observer has seen the exchange; or all of them, if this was none or has no name."""
-        service = self._app.generation.service
-        while ident not in self._witness.seen and service.conversations:
+        """Wait until the last observer has seen the exchange; or all of them, if this was none or has no name.
+
+        What is still found out about it when it is answered may wait for what the test does next.
+        """
+        service, loop = self._app.generation.service, asyncio.get_running_loop()
+        until = loop.time() + LATE_S
+        while ident not in self._witness.seen and (service.conversations or (service.is_busy and loop.time() < until)):
             await settle()
             await asyncio.sleep(0.001)
         if ident not in self._witness.seen:

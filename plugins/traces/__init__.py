@@ -21,15 +21,17 @@ from predawn.plugins.traces.context import Context, Parent, Trace, new_trace_id,
 from predawn.plugins.traces.otlp import encoded
 from predawn.plugins.traces.places import Place
 from predawn.plugins.traces.settings import TracesSettings, destination, resource, sampler
-from predawn.plugins.traces.spans import Looks, beginning_of, context_name, spans_asleep, spans_of
+from predawn.plugins.traces.spans import beginning_of, context_name, spans_asleep, spans_of
 
 if TYPE_CHECKING:
     from predawn.plugins.traces.exporting import Exporter, Queue
     from predawn.plugins.traces.otlp import Span
-    from predawn.plugins.verify.result import VerifyResult
+    from predawn.plugins.verify.result import Looked
     from predawn.proxy.lifespan import App
 
 __all__ = ["TracesPlugin", "TracesSettings"]
+LOOKED: Final = "verify.looked"
+"""Where verification leaves when it looked; its own name for it would load the whole plugin."""
 MOST_CONTEXTS: Final = 4096
 """Contexts whose first span is remembered to be sent."""
 
@@ -46,6 +48,7 @@ class TracesPlugin(Plugin[TracesSettings]):
         self.exporter: Exporter | None = None
         """Who takes the spans; the collector of the settings, unless somebody else was put here."""
         self._queue: Queue | None = None
+        """Takes the spans; absent before and after `lifespan`, and where OpenTelemetry is switched off."""
         self._places: dict[str, Place] = {}
         self._begun: OrderedDict[Context, None] = OrderedDict()
 
@@ -76,7 +79,8 @@ class TracesPlugin(Plugin[TracesSettings]):
     @hookimpl
     async def on_request(self, exchange: Exchange) -> None:
         """Find out whose trace this is; each call to an upstream is then told."""
-        exchange.trace = self._begin(exchange)
+        if self._queue is not None:  # else OpenTelemetry is switched off, and the client's headers go on as they are
+            exchange.trace = self._begin(exchange)
 
     @hookimpl
     def chunk_filter(self, exchange: Exchange) -> ChunkFilter | None:
@@ -115,7 +119,8 @@ class TracesPlugin(Plugin[TracesSettings]):
         content = exchange.state.get(STATE)
         told = content.attributes(exchange) if isinstance(content, Content) else {}
         ended_s = perf_counter() - exchange.started
-        return list(spans_of(exchange, trace, self._places, ended_s=ended_s, looks=_looks(exchange), content=told))
+        looked: list[Looked] = exchange.state.get(LOOKED, [])
+        return list(spans_of(exchange, trace, self._places, ended_s=ended_s, looked=looked, content=told))
 
     def _asleep(self, exchange: Exchange) -> list[Span]:
         name = context_name(exchange)
@@ -133,15 +138,3 @@ class TracesPlugin(Plugin[TracesSettings]):
 
 def _bare(client: Parent | None) -> Parent | None:
     return client._replace(state="") if client is not None else None
-
-
-def _looks(exchange: Exchange) -> tuple[Looks, ...]:
-    """When verifiers looked, by what verification left of it."""
-    result: VerifyResult | None = exchange.state.get("verify.result")  # `result_of` would load the whole plugin
-    if result is None:
-        return ()
-    began = exchange.started
-    return tuple(
-        Looks(name, tuple((since - began, until - began) for since, until in times))
-        for name, times in result.spans.items()
-    )

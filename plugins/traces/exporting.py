@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("predawn.traces")
 BATCH: Final = 512
 """Spans in one request."""
+BATCH_BYTES: Final = 4 << 20
+"""In one request, unless a single span is larger: with what was said on them spans are long, and collectors refuse
+requests of more than 20 MB or so."""
+MOST_BYTES: Final = 64 << 20
+"""That may wait, however few spans they are."""
 TRIES: Final = 5
 BASE_S: Final = 0.5
 MOST_PAUSE_S: Final = 10.0
 CLOSE_S: Final = 5.0
 """How long shutdown waits for the last spans."""
-
-
 AGAIN: Final = frozenset({429, 502, 503, 504})
 LONGEST_ANSWER: Final = 64 << 10
 """Bytes of a collector's answer that are read."""
@@ -74,6 +77,8 @@ class Queue:
         self._limit = limit
         self._flush_s = flush_s
         self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        """Of those that wait."""
         self._sending: list[bytes] = []
         self._some = asyncio.Event()
         self._full = asyncio.Event()
@@ -84,12 +89,14 @@ class Queue:
 
     def add(self, spans: list[bytes]) -> None:
         """Take all spans of an exchange, or none."""
-        if len(self._waiting) + len(spans) > self._limit:
+        size = sum(map(len, spans))
+        if len(self._waiting) + len(spans) > self._limit or self._bytes + size > MOST_BYTES:
             self._dropped.inc(len(spans))
             return
         self._waiting += spans
+        self._bytes += size
         self._some.set()
-        if len(self._waiting) >= BATCH:
+        if len(self._waiting) >= BATCH or self._bytes >= BATCH_BYTES:
             self._full.set()
 
     async def run(self, exporter: Exporter, clock: Clock) -> None:
@@ -107,11 +114,21 @@ class Queue:
         """Send all that waits, in batches."""
         while self._waiting or self._sending:
             if not self._sending:
-                self._sending = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._sending = self._batch()
             await self._send(exporter, clock)
             self._sending = []
         self._some.clear()
         self._full.clear()
+
+    def _batch(self) -> list[bytes]:
+        """The oldest, as many as one request may hold."""
+        batch: list[bytes] = []
+        size = 0
+        while self._waiting and len(batch) < BATCH and (not batch or size + len(self._waiting[0]) <= BATCH_BYTES):
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1])
+        self._bytes -= size
+        return batch
 
     async def _send(self, exporter: Exporter, clock: Clock) -> None:
         body = otlp.request(self._resource, self._version, self._sending)
@@ -164,7 +181,7 @@ class HttpExporter:
         try:
             async with self._opened().post(to.url, data=body, headers=headers, allow_redirects=False) as response:
                 told = await response.content.read(LONGEST_ANSWER)
-                if response.status == 200:
+                if 200 <= response.status < 300:  # 200 by the book; some services say 202 or 204
                     return Sent(ok=True, rejected=otlp.rejected(told))
                 why = f"{to.host} answered {response.status}"  # what it said may quote what it was sent
                 after_s = retry_after_s(response.headers, self._clock)

@@ -29,6 +29,7 @@ PROVIDERS: Final = {
 }
 PREFIXES: Final = {
     "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
     "bedrock": "aws.bedrock",
     "gemini": "gcp.gemini",
     "mistral": "mistral_ai",
@@ -70,5 +71,5 @@ def _by_host(host: str) -> str:
 
 
 def _by_prefix(settings: UpstreamSettings) -> str:
-    prefix = (settings.model or "").partition("/")[0] or "litellm"
-    return PREFIXES.get(prefix, prefix)
+    prefix, slash, _ = (settings.model or "").partition("/")
+    return PREFIXES.get(prefix, prefix) if slash else "litellm"  # which provider has a bare name, LiteLLM alone knows

@@ -7,7 +7,6 @@ up over a trace counts nothing twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +16,10 @@ from predawn.plugins.traces.otlp import attributes as encoded
 from predawn.plugins.traces.places import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from predawn.plugins import Call, Exchange
+    from predawn.plugins.verify.result import Looked
 
 MOST_LINKS: Final = 32
 LONGEST_NAME: Final = 200
@@ -35,21 +35,13 @@ NOTHING: Final[Mapping[str, Value]] = {}
 ELSEWHERE: Final = Place("", b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """When a verifier looked at an exchange's answer: from and to, in seconds after its beginning."""
-
-    verifier: str
-    times: tuple[tuple[float, float], ...]
-
-
 def spans_of(
     exchange: Exchange,
     trace: Trace,
     places: Mapping[str, Place],
     *,
     ended_s: float,
-    looks: tuple[Looks, ...] = (),
+    looked: Sequence[Looked] = (),
     content: Mapping[str, Value] = NOTHING,
 ) -> Iterator[Span]:
     """All spans of a request; `ended_s` is when everything about it was over."""
@@ -87,10 +79,9 @@ def spans_of(
         before.attributes["predawn.notes"] = len(exchange.notes)
     yield before
     yield from _calls(exchange, trace, places, state, content)
-    for look in looks:
-        if look.times:
-            first, last = min(one[0] for one in look.times), max(one[1] for one in look.times)
-            yield _verified(inner(f"verify {look.verifier}", "alongside", first, last), exchange, look)
+    for one in looked:
+        since, until = one.began_s - exchange.started, one.ended_s - exchange.started
+        yield _verified(inner(f"verify {one.verifier}", "alongside", since, until), one)
     yield inner("after", "after", ledger.total_s, max(ended_s, ledger.total_s))
 
 
@@ -215,42 +206,44 @@ def _calls(
                 told["gen_ai.response.time_to_first_chunk"] = max(ledger.first_token_s - call.started_s, 0.0)
         span = Span(trace.trace, trace.span_of(call), trace.root, name, "client", began_at, began_at + seconds, told)
         where = places.get(call.upstream, ELSEWHERE)
-        error = "" if call.outcome == "ok" else str(call.status) if call.status >= 400 else call.outcome
-        span.constant = _called(operation, model, exchange.stream, call.purpose, call.phase, error, where)
-        span.is_error = call.outcome not in ("ok", "cancelled")
+        error = str(call.status) if call.status >= 400 else "" if call.outcome == "ok" else call.outcome
+        stream = exchange.stream if call.purpose == exchange.call_purpose else None
+        span.constant = _called(operation, model, stream, call.purpose, call.phase, error, where)
+        span.is_error = error not in ("", "cancelled")
         span.state = state
         yield span
 
 
 @lru_cache(maxsize=1024)
 def _called(  # noqa: PLR0917 - a key
-    operation: str, model: str, stream: bool, purpose: str, phase: str, error: str, place: Place
+    operation: str, model: str, stream: bool | None, purpose: str, phase: str, error: str, place: Place
 ) -> bytes:
-    """What is the same of many calls, encoded."""
+    """What is the same of many calls, encoded; whether a plugin's own call streams is not known."""
     told: dict[str, Value] = {
         "predawn.phase": "alongside" if purpose == "verify" else "before" if purpose == "sleep" else "during",
         "predawn.purpose": purpose,
         "predawn.tokens.phase": phase,
     }
     if operation:
-        told |= {
-            "gen_ai.operation.name": operation,
-            "gen_ai.request.model": model,
-            "gen_ai.request.stream": stream,
-        }
+        told |= {"gen_ai.operation.name": operation, "gen_ai.request.model": model}
+        if stream is not None:
+            told["gen_ai.request.stream"] = stream
     if error:
         told["error.type"] = error
     return encoded(told) + place.encoded
 
 
 def _used(exchange: Exchange, call: Call) -> dict[str, Value]:
-    """What is of this call alone."""
+    """What is of this call alone; what a plugin's own call asked for is not what the client did."""
     told: dict[str, Value] = {}
-    head = exchange.head
-    if head is not None and head.output_limit is not None:
-        told["gen_ai.request.max_tokens"] = head.output_limit
-    if head is not None and head.n is not None and head.n != 1:
-        told["gen_ai.request.choice.count"] = head.n
+    head, budget = exchange.head, exchange.budget
+    if call.purpose == exchange.call_purpose:
+        asked = head.output_limit if head is not None else None
+        limits = [limit for limit in (asked, budget.max_output_tokens if budget is not None else None) if limit]
+        if limits:
+            told["gen_ai.request.max_tokens"] = min(limits)
+        if head is not None and head.n is not None and head.n != 1:
+            told["gen_ai.request.choice.count"] = head.n
     if call.prompt_tokens or call.output_tokens:
         told["gen_ai.usage.input_tokens"] = call.prompt_tokens
         told["gen_ai.usage.output_tokens"] = call.output_tokens
@@ -263,14 +256,12 @@ def _used(exchange: Exchange, call: Call) -> dict[str, Value]:
     return told
 
 
-def _verified(span: Span, exchange: Exchange, look: Looks) -> Span:
-    said = [verdict.outcome for verdict in exchange.verdicts if verdict.verifier == look.verifier]
-    worst = next((outcome for outcome in ("violation", "unsure", "pass") if outcome in said), "unsure")
+def _verified(span: Span, looked: Looked) -> Span:
     span.attributes |= {
-        "gen_ai.evaluation.name": look.verifier,
-        "gen_ai.evaluation.score.label": worst,
-        "predawn.verifier.checks": len(look.times),
-        "predawn.verifier.violations": said.count("violation"),
-        "predawn.verifier.busy_s": float(sum(until - since for since, until in look.times)),
+        "gen_ai.evaluation.name": looked.verifier,
+        "gen_ai.evaluation.score.label": looked.worst,
+        "predawn.verifier.checks": looked.checks,
+        "predawn.verifier.violations": looked.violations,
+        "predawn.verifier.busy_s": looked.busy_s,
     }
     return span

@@ -56,8 +56,7 @@ class Ways:
             return "feedback"
         if exchange.route == "responses":
             return "feedback"  # the API has no begun answers
-        thinks = exchange.route == "messages" and exchange.request.get("thinking")
-        return "feedback" if isinstance(thinks, dict) and thinks.get("type") != "disabled" else "prefill"
+        return "feedback" if _must_think_first(exchange) else "prefill"
 
     def refuse(self, exchange: Exchange) -> None:
         """Its upstream took no prefill: it is never asked so again."""
@@ -86,8 +85,8 @@ def continued(exchange: Exchange, mending: Mending, ways: Ways, *, kept_tokens: 
     talk = Talk.of(request, exchange.route)
     if talk is None:
         return None
-    if mending.key.where == "tool_call" and not mending.is_retry:
-        changes |= talk.refused(mending)
+    if mending.key.where == "tool_call" and not mending.is_retry and not _must_think_first(exchange):
+        way, changes = "feedback", changes | talk.refused(mending)
     elif mending.is_retry or not (mending.thoughts or mending.content):
         way = _begun_again(changes, talk, mending.note)
     elif way == "prefill" and (mending.content.strip() or exchange.route == "chat"):
@@ -100,7 +99,7 @@ def continued(exchange: Exchange, mending: Mending, ways: Ways, *, kept_tokens: 
     else:
         right = mending.insert.strip()
         way = _begun_again(changes, talk, mending.note or (right and f"This is right: {right}"))
-    return Changed(changes, ONE_CHOICE, way if mending.key.where != "tool_call" or mending.is_retry else "feedback")
+    return Changed(changes, ONE_CHOICE, way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +160,19 @@ def _begun_again(changes: dict[str, Any], talk: Talk, note: str) -> Way:
     return "feedback"
 
 
+def _must_think_first(exchange: Exchange) -> bool:
+    """Whether a turn of the assistant that is gone on from must begin with thoughts, which nobody but its API signs."""
+    thinks = exchange.request.get("thinking") if exchange.route == "messages" else None
+    return isinstance(thinks, dict) and thinks.get("type") != "disabled"
+
+
 def room_left(exchange: Exchange, kept: int) -> int | None:
     """Tokens that may still be written within the client's `max_tokens`; `None` without one."""
     limits = _limits(exchange.request).values()
-    return max(min(limits) - kept, 0) if limits else None
+    if not limits:
+        return None
+    left = max(min(limits) - kept, 0)
+    return 0 if kept and exchange.route == "responses" and left < LEAST_OUTPUT else left
 
 
 def _limits(request: Mapping[str, Any]) -> dict[str, int]:

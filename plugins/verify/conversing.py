@@ -67,7 +67,8 @@ class Talk:
         ident = str(mending.call.get("id") or "call_refused")
         function = mending.call.get("function")
         named = dict(function) if isinstance(function, Mapping) else {}
-        name, arguments = str(named.get("name") or "unknown"), _object(named.get("arguments"))
+        is_custom, name = mending.call.get("type") == "custom", str(named.get("name") or "unknown")
+        arguments = str(named.get("arguments") or "") if is_custom else _object(named.get("arguments"))
         why = f"Error: {mending.note} The call was not made."
         if self._route == "messages":
             said = [{"type": "text", "text": mending.content}] if mending.content.strip() else []
@@ -78,9 +79,13 @@ class Talk:
             )
         if self._route == "responses":
             before = [{"role": "assistant", "content": mending.content}] if mending.content.strip() else []
-            called = {"type": "function_call", "call_id": ident, "name": name, "arguments": arguments}
-            return self.with_turns(*before, called, {"type": "function_call_output", "call_id": ident, "output": why})
-        call = {"type": "function", **mending.call, "id": ident, "function": {"name": name, "arguments": arguments}}
+            kind, member = ("custom_tool_call", "input") if is_custom else ("function_call", "arguments")
+            called = {"type": kind, "call_id": ident, "name": name, member: arguments}
+            return self.with_turns(*before, called, {"type": f"{kind}_output", "call_id": ident, "output": why})
+        if is_custom:
+            call = {"id": ident, "type": "custom", "custom": {"name": name, "input": arguments}}
+        else:
+            call = {"type": "function", **mending.call, "id": ident, "function": {"name": name, "arguments": arguments}}
         return self.with_turns(
             {"role": "assistant", "content": mending.content or None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": ident, "content": why},

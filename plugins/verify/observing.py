@@ -16,10 +16,10 @@ from predawn.plugins.verify.reading import Piece, is_error, said_plainly
 from predawn.plugins.verify.result import HEADER, TRAILER
 from predawn.plugins.verify.tapping import overheard
 from predawn.plugins.verify.trace import Trace
-from predawn.plugins.verify.watching import SLICE, Watching
+from predawn.plugins.verify.watching import FEW_CHOICES, SLICE, Watching, most_choices
 from predawn.proxy.exchange import closing
 from predawn.proxy.wire.fold import BodyChunk
-from predawn.proxy.wire.sse import EventSplitter, EventTooLargeError, event_chunk
+from predawn.proxy.wire.sse import AT_ONCE, EventSplitter, EventTooLargeError, event_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 ANY_PIECE = 32
 """What any piece counts for, beside its characters."""
+MOST_UNREAD = 8 << 20
+"""Bytes that may wait to be read. What comes faster for longer is read no further, as nobody holds the upstream up."""
+MOST_READ = 4 << 20
+"""Characters that are read of one answer, pieces counting as above; they are kept until it is over."""
 
 
 class Observing:
@@ -51,8 +55,15 @@ class Observing:
         self._splitter = EventSplitter()
         self._came: deque[bytes] = deque()
         self._events: deque[bytes] = deque()
+        self._chunks: deque[Chunk] = deque()
+        """What came as chunks, of an answer that a plugin further in made or looked into."""
         self._pieces: deque[tuple[int, Piece | None]] = deque()
         """What was read and is not cut into steps yet; `None` ends a choice."""
+        self._unread = 0
+        """Bytes that came and are not read yet."""
+        self._read_chars = 0
+        self._gave_up = ""
+        """Why it is read no further."""
         self._is_called = False
         self._is_whole = False
         """True of a body that does not stream; it is read once it is there."""
@@ -85,14 +96,39 @@ class Observing:
             async for chunk in chunks:
                 yield chunk
                 self._last_at = perf_counter()
-                self._read(chunk)
-                self._call()
+                if self._has_room(len(chunk.raw)):
+                    self._chunks.append(chunk)
+                    self._call()
 
     def _hears(self, data: bytes) -> None:
-        self._came.append(data)
         self._last_at = perf_counter()
-        if not self._is_whole:
-            self._call()
+        if self._has_room(len(data)):
+            self._came.append(data)
+            if not self._is_whole:
+                self._call()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so much more may wait to be read."""
+        if self._is_closed or self._gave_up:
+            return False
+        self._unread += size
+        if self._unread > MOST_UNREAD:
+            self._give_up("it came faster than it could be read")
+        return not self._gave_up
+
+    def _give_up(self, why: str) -> None:
+        """Let go of what is not read; each choice ends in a step that nobody looks at."""
+        self._gave_up = why
+        self._drop_unread()
+        self._splitter = EventSplitter()
+        self._pieces.extend((choice, None) for choice in tuple(self._traces) or (0,))
+        self._call()
+
+    def _drop_unread(self) -> None:
+        self._came.clear()
+        self._chunks.clear()
+        self._events.clear()
+        self._pieces.clear()
 
     def _call(self) -> None:
         if not self._is_called:
@@ -113,21 +149,35 @@ class Observing:
                 size += len(piece.text) if piece is not None else 0
             elif self._events:
                 size += self._hear(self._events.popleft())
+            elif self._chunks:
+                chunk = self._chunks.popleft()
+                self._unread -= len(chunk.raw)
+                self._read(chunk)
             else:
-                self._split(self._came.popleft())
+                size += self._split(self._came.popleft())
         if self._is_behind:
             self._call()
 
     @property
     def _is_behind(self) -> bool:
-        return bool(self._came or self._events or self._pieces)
+        return bool(self._came or self._chunks or self._events or self._pieces)
 
-    def _split(self, data: bytes) -> None:
+    def _split(self, data: bytes) -> int:
+        """Take the first bytes apart; what that counts for."""
+        if len(data) > AT_ONCE:
+            self._came.appendleft(data[AT_ONCE:])
+            data = data[:AT_ONCE]
         with suppress(EventTooLargeError):  # the relay says so
-            self._events.extend(self._splitter.feed(data))
+            for event in self._splitter.feed(data):
+                if event.isspace() or (event.startswith(b":") and b"data" not in event):
+                    self._unread -= len(event)
+                else:
+                    self._events.append(event)
+        return len(data) * SLICE // AT_ONCE
 
     def _hear(self, event: bytes) -> int:
         """Take in one event, or have it taken in piece by piece; how many characters are done with."""
+        self._unread -= len(event)
         plain = said_plainly(event)
         if plain is None or len(plain[2]) > SLICE:
             self._read(event_chunk(event))
@@ -152,16 +202,30 @@ class Observing:
                 self._pieces.append((part.choice, None))
 
     def _take(self, choice: int, piece: Piece | None) -> None:
-        trace = self._traces.get(choice)
-        if trace is None:
-            trace = self._traces[choice] = Trace(self._plan.verifiers, choice, longest_step=self._plan.longest_step)
+        self._read_chars += ANY_PIECE + (len(piece.text) if piece is not None else 0)
+        is_new = choice not in self._traces
+        if not self._gave_up and (self._read_chars > MOST_READ or (is_new and not self._may_begin_more)):
+            self._give_up("the answer is too long to be read to its end")
+            return
+        if is_new:
+            self._traces[choice] = Trace(self._plan.verifiers, choice, longest_step=self._plan.longest_step)
+        trace = self._traces[choice]
         for check in trace.feed(piece) if piece is not None else trace.close():
             self._open += 1
-            self._watching.checks.add(check)
+            if self._gave_up:
+                self._watching.checks.pass_over(check, self._gave_up)
+            else:
+                self._watching.checks.add(check)
+
+    @property
+    def _may_begin_more(self) -> bool:
+        begun = len(self._traces)
+        return begun < FEW_CHOICES or begun < most_choices(self._exchange)
 
     def _settled(self, check: Check) -> None:
         watching = self._watching
         self._open -= 1
+        check.group.settled(check.cut.index)
         watching.heard(check)
         if check.verdict is not None and check.verdict.outcome == "violation":
             watching.note(check, "flag")
@@ -170,32 +234,48 @@ class Observing:
 
     async def _read_on(self) -> None:
         while self._is_behind:
-            self._work()
+            self._call()  # never `_work`, which calls itself: each time there would be one more of it in each turn
             await asyncio.sleep(0)
 
     async def _told(self) -> str:
         """The whole in a word, for a client that asks to be told: it waits for the last verdicts, too."""
-        await self._finish()
+        await self._all_told()  # who leaves now leaves the rest to `_finish`
+        self._close()
         return "" if self._is_broken else self._watching.result.as_field
 
     async def _finish(self) -> None:
-        """The answer is over: read the rest, and wait for the last verdicts, which come within their time limits."""
-        watching = self._watching
-        if self._is_closed:
-            return
-        if self._exchange.outcome == "ok" and (self._exchange.parent is None or self._has_ended or self._is_whole):
-            if self._is_whole:
-                body, self._came = b"".join(self._came), deque()
-                self._read(BodyChunk(body))
-            await self._read_on()
-            if rest := self._splitter.rest():  # of a stream that ends without a blank line
-                self._read(event_chunk(rest))
-                await self._read_on()
-            watching.generated_at = self._last_at
-            for choice in tuple(self._traces):
-                self._take(choice, None)
-            while self._open and not watching.checks.is_idle:
+        """The answer is over, and so is all that goes on for it, also where nobody waits for it any more."""
+        try:
+            if self._exchange.outcome == "ok":
+                await self._all_told()
+        finally:
+            self._close()
+
+    async def _all_told(self) -> None:
+        """Read the rest, and wait for the last verdicts, which come within their time limits."""
+        if not self._is_closed and await self._read_to_the_end():
+            while self._open and not self._watching.checks.is_idle:
                 self._idle.clear()
                 await self._idle.wait()
+
+    async def _read_to_the_end(self) -> bool:
+        """Whether there was an end: a sample may have been given up."""
+        if self._is_whole and self._came:
+            body, self._came = b"".join(self._came), deque()
+            self._read(BodyChunk(body))
+        await self._read_on()
+        if rest := self._splitter.rest():  # of a stream that ends without a blank line
+            self._read(event_chunk(rest))
+            await self._read_on()
+        if self._exchange.parent is not None and not (self._has_ended or self._is_whole):
+            return False
+        self._watching.generated_at = self._last_at
+        for choice in tuple(self._traces):
+            self._take(choice, None)
+            await asyncio.sleep(0)
+        return True
+
+    def _close(self) -> None:
         self._is_closed = True
-        watching.close()
+        self._drop_unread()
+        self._watching.close()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from predawn.proxy.extensions import Channel
 
 THOUGHTS = ("reasoning_content", "reasoning")
+DETAILS = "reasoning_details"
+"""Thoughts once more, with what providers want to have back: signatures and encrypted ones."""
 
 
 class Key(NamedTuple):
@@ -98,6 +100,9 @@ def _chat(delta: Any) -> Iterator[Piece]:
         if isinstance(thought, str) and thought:
             yield Piece(REASONING, thought, None, member)
             break  # some upstreams say it under both names
+    else:
+        if delta.get(DETAILS):
+            yield from _details(delta)
     said = delta.get("content")
     if isinstance(said, str) and said:
         yield Piece(CONTENT, said, None, "content")
@@ -111,9 +116,25 @@ def _chat(delta: Any) -> Iterator[Piece]:
         if isinstance(call, dict):
             index = call.get("index")
             number = index if isinstance(index, int) and not isinstance(index, bool) else position
-            function = call.get("function")
-            told = function.get("arguments") if isinstance(function, dict) else None
-            yield Piece(Key("tool_call", number), told if isinstance(told, str) else "", call, "tool_calls")
+            yield Piece(Key("tool_call", number), _told_to_tool(call), call, "tool_calls")
+
+
+def _told_to_tool(call: Mapping[str, Any]) -> str:
+    """The arguments of a function, or the text that a custom tool is given."""
+    function, custom = call.get("function"), call.get("custom")
+    told = None
+    if isinstance(function, dict):
+        told = function.get("arguments")
+    elif isinstance(custom, dict):
+        told = custom.get("input")
+    return told if isinstance(told, str) else ""
+
+
+def _details(delta: Mapping[str, Any]) -> Iterator[Piece]:
+    """Thoughts that are told in detail alone, as OpenRouter may."""
+    said = "".join(span.text for span in texts({"choices": [{"delta": {DETAILS: delta[DETAILS]}}]}, "chat"))
+    if said:
+        yield Piece(REASONING, said, None, THOUGHTS[0])
 
 
 def _parts(content: list[Any]) -> Iterator[Piece]:
@@ -125,6 +146,12 @@ def _parts(content: list[Any]) -> Iterator[Piece]:
             yield Piece(CONTENT, span.text, None, "content")
 
 
+def choice_in(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The choice of a part's chunk, which has one."""
+    choice: dict[str, Any] = next(one for one in data["choices"] if isinstance(one, dict))
+    return choice
+
+
 def one_by_one(part: Part) -> list[Part]:
     """The part with a chunk for each of its pieces, and the end apart; unchanged where there is but one of them."""
     count = len(part.pieces)
@@ -132,7 +159,7 @@ def one_by_one(part: Part) -> list[Part]:
         return [part]
     data = part.chunk.data
     assert data is not None
-    choice = next(one for one in data["choices"] if isinstance(one, dict))
+    choice = choice_in(data)
     delta = choice.get("delta") or {}
     if isinstance(delta.get("content"), list):
         return [part]  # parts stay together
@@ -176,24 +203,36 @@ def with_text(part: Part, text: str, *, goes_on: bool = False) -> Part:
     (piece,) = part.pieces
     data = part.chunk.data
     assert data is not None
-    made = _with_text(data, piece.member, text)
+    made = _with_text(data, piece, text)
     if goes_on:
         made["choices"][0].get("delta", {}).pop("role", None)
     chunk = part.chunk.with_data(made)
     return part._replace(pieces=(piece._replace(text=text),), chunk=chunk)
 
 
-def _with_text(data: Mapping[str, Any], member: str, text: str) -> dict[str, Any]:
-    choice = next(one for one in data["choices"] if isinstance(one, dict))
+def _with_text(data: Mapping[str, Any], piece: Piece, text: str) -> dict[str, Any]:
+    choice = choice_in(data)
     alone = {**choice, "logprobs": None} if "logprobs" in choice else choice
-    if member == "text":
+    if piece.member == "text":
         return {**data, "choices": [{**alone, "text": text}]}
     delta = {
         name: value
         for name, value in choice["delta"].items()
-        if name not in THOUGHTS and not (name == "content" and isinstance(value, list))
+        if name not in THOUGHTS and name != DETAILS and not (name == "content" and isinstance(value, list))
     }
-    return {**data, "choices": [{**alone, "delta": {**delta, member: text}}]}
+    told = {piece.member: text}
+    if DETAILS in choice["delta"]:
+        told |= _with_details(choice["delta"][DETAILS], piece.text, text)
+    return {**data, "choices": [{**alone, "delta": {**delta, **told}}]}
+
+
+def _with_details(details: Any, old: str, new: str) -> dict[str, Any]:
+    """The details of a text with another one in its place; those of which it is not plain what they say go."""
+    if isinstance(details, list) and len(details) == 1 and isinstance(detail := details[0], dict):
+        for name in ("text", "summary"):
+            if detail.get(name) == old:
+                return {DETAILS: [{**detail, name: new}]}
+    return {}
 
 
 def head_part(part: Part) -> Part | None:

@@ -2,15 +2,16 @@
 
 A check begins in a turn of the event loop of its own: between two of them everything else that is ready gets its turn.
 So many run side by side for an answer, and for all answers; the others wait, answer by answer in turn. Once too many
-wait, the oldest is passed over: its step is `unsure`. A verifier that does not end when its time is over loses its
-place all the same: whoever waits for its word gets another one.
+wait, the oldest is passed over, and its step is `unsure`: the oldest of all, or that of the answer that makes them too
+many, where it has more than its share. A verifier that does not end when its time is over loses its place all the same:
+whoever waits for its word gets another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from predawn.proxy.tasks import Tasks
 
 log = logging.getLogger("predawn.verify")
+MOST_CHARS = 4 << 20
+"""Characters of the steps that may wait: what a client waits for is held as chunks, each of some hundred bytes."""
 LONGEST_FEEDBACK = 2000
 LONGEST_CORRECTION = 1 << 16
 OUTCOMES = frozenset({"pass", "violation", "unsure"})
@@ -49,7 +52,7 @@ class RunnerLimits:
 class Checks:
     """The checks of one answer. `settled` is called with each check that is over; it must not wait."""
 
-    __slots__ = ("exchange", "fork", "is_in_turn", "limit", "runner", "settled", "tasks", "waiting")
+    __slots__ = ("exchange", "fork", "is_in_turn", "limit", "runner", "settled", "tasks", "waiting", "wanted")
 
     def __init__(
         self, runner: Runner, exchange: Exchange, settled: Callable[[Check], None], fork: Fork | None = None
@@ -60,25 +63,30 @@ class Checks:
         self.fork = fork
         self.limit = runner.limits.per_answer
         self.waiting: deque[Check] = deque()
+        """Those that may begin, oldest first, and some that nobody wants any more."""
+        self.wanted = 0
+        """How many of those that wait are wanted."""
         self.tasks: dict[Check, asyncio.Task[None]] = {}
         """Those that run, of which each has a place."""
         self.is_in_turn = False
 
     def add(self, check: Check) -> None:
         """Have a step looked at. Never waits."""
-        check.asked_s = perf_counter()
         self.runner.add(self, check)
 
     def drop(self, check: Check) -> None:
         """Nobody wants to know any more."""
         if check.is_stale:
             return
-        if _waits(check) and check.asked_s:
-            self.runner.waits_no_more()
         check.is_stale = True
+        self.runner.waits_no_more(self, check)
         task = self.tasks.get(check)
         if task is not None:
             task.cancel()
+
+    def pass_over(self, check: Check, why: str) -> None:
+        """Have a step stay unverified that nobody will look at."""
+        self.runner.pass_over(self, check, why)
 
     def close(self) -> None:
         """Drop all there are."""
@@ -88,7 +96,7 @@ class Checks:
 
     @property
     def is_idle(self) -> bool:
-        return not self.tasks and all(check.is_stale for check in self.waiting)
+        return not self.tasks and not self.wanted
 
 
 class Runner:
@@ -104,37 +112,47 @@ class Runner:
         self._running = 0
         self._in_turn: deque[Checks] = deque()
         """Answers of which a check may begin, each once."""
-        self._order: deque[tuple[Checks, Check]] = deque()
-        """What waits, oldest first, and some that do not wait any more."""
-        self._waiting = 0
+        self._waiting: OrderedDict[Check, Checks] = OrderedDict()
+        """What waits and is wanted, oldest first; nothing else, for each holds on to the text of its answer."""
+        self._chars = 0
+        """How long their steps are, together."""
+        self._answers = 0
+        """How many answers those belong to."""
         self._is_called = False
 
     def add(self, checks: Checks, check: Check) -> None:
         checks.waiting.append(check)
-        self._order.append((checks, check))
-        self._waiting += 1
+        self._waiting[check] = checks
+        self._chars += check.cut.end - check.cut.start
+        checks.wanted += 1
+        self._answers += checks.wanted == 1
         self._give_turn(checks)
-        if len(self._order) > 2 * self._waiting + 64:  # what has begun since lies behind one that waits long
-            self._order = deque(one for one in self._order if _waits(one[1]))
-        if self._waiting > self.limits.waiting:
-            self._pass_over()
+        while len(self._waiting) > self.limits.waiting or (self._chars > MOST_CHARS and len(self._waiting) > 1):
+            self._shed(checks)
         self._call()
 
-    def _pass_over(self) -> None:
-        """The oldest that waits stays unverified."""
-        while self._order:
-            checks, check = self._order.popleft()
-            if _waits(check):
-                check.began_s = check.ended_s = perf_counter()
-                self.shed += 1
-                self._waiting -= 1
-                checks.waiting.remove(check)  # near the front: none of its answer has waited longer
-                self._end(checks, check, _unsure(check, "shed", "too much was waiting to be verified"))
-                return
+    def _shed(self, checks: Checks) -> None:
+        """The oldest stays unverified: of the answer that adds one, where it has more than its share."""
+        oldest = next(iter(self._waiting))
+        if checks.wanted * self._answers > len(self._waiting):
+            oldest = next(check for check in checks.waiting if check in self._waiting)
+        its_own = self._waiting[oldest]
+        self.waits_no_more(its_own, oldest)
+        its_own.waiting.remove(oldest)  # near the front: none of its answer has waited longer
+        self.pass_over(its_own, oldest, "too much was waiting to be verified")
 
-    def waits_no_more(self) -> None:
-        """One that waits is of no use any more."""
-        self._waiting -= 1
+    def pass_over(self, checks: Checks, check: Check, why: str) -> None:
+        """A check that does not wait ends without a look."""
+        check.began_s = check.ended_s = perf_counter()
+        self.shed += 1
+        self._end(checks, check, _unsure(check, "shed", why))
+
+    def waits_no_more(self, checks: Checks, check: Check) -> None:
+        """One begins, or nobody wants to know any more."""
+        if self._waiting.pop(check, None) is not None:
+            checks.wanted -= 1
+            self._chars -= check.cut.end - check.cut.start
+            self._answers -= not checks.wanted
 
     def _give_turn(self, checks: Checks) -> None:
         if checks.waiting and not checks.is_in_turn and len(checks.tasks) < checks.limit:
@@ -167,7 +185,7 @@ class Runner:
         while checks.waiting:
             check = checks.waiting.popleft()
             if not check.is_stale:
-                self._waiting -= 1
+                self.waits_no_more(checks, check)
                 return check
         return None
 
@@ -183,11 +201,17 @@ class Runner:
         task.cancel()
 
     def _ended(self, checks: Checks, check: Check, timer: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
-        del task
         timer.cancel()
         self._free(checks, check)
-        if check.verdict is None and not check.is_stale:  # cancelled from outside: the server stops
-            check.is_stale = True
+        check.cut.forget()
+        if check.verdict is not None or check.is_stale:
+            return
+        check.ended_s = perf_counter()
+        if task.cancelling():  # the server stops
+            verdict = _unsure(check, "shed", "its verification was broken off")
+        else:  # what its verifier waited for was cancelled, and whoever waits for a word would do so for ever
+            verdict = self._failed(check, asyncio.CancelledError())
+        self._end(checks, check, verdict)
 
     def _free(self, checks: Checks, check: Check) -> None:
         """Another check may begin in its place."""
@@ -212,7 +236,7 @@ class Runner:
             verdict = self._failed(check, attempt.error)
         self._end(checks, check, verdict)
 
-    def _failed(self, check: Check, error: Exception) -> Verdict:
+    def _failed(self, check: Check, error: BaseException) -> Verdict:
         self.failed += 1
         if not self.failed & (self.failed - 1):  # at powers of two: a flood must not flood the log
             log.error("verifier %s failed, the %dth failure", check.verifier.name, self.failed, exc_info=error)
@@ -222,6 +246,7 @@ class Runner:
         check.verdict = verdict
         self._meters.checked(check)
         checks.settled(check)
+        check.cut.forget()
 
 
 class _Attempt:
@@ -239,10 +264,6 @@ class _Attempt:
             self.error = exc
             return True
         return False
-
-
-def _waits(check: Check) -> bool:
-    return not check.began_s and not check.is_stale
 
 
 def _as_told(verdict: object, check: Check) -> Verdict:

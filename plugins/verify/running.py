@@ -89,14 +89,12 @@ class Running:
         """The wish as far as it asks for no less than the settings do."""
         standard = self._settings
         mode = wish.mode or standard.mode
-        return Wish(
-            True,
-            mode if STRICTNESS[mode] >= STRICTNESS[standard.mode] else standard.mode,
-            None,
-            wish.corrections,
-            wish.retries,
-            wish.then if wish.then == "stop" else None,
-        )
+        then = wish.then if wish.then == "stop" else None
+        if STRICTNESS[mode] < STRICTNESS[standard.mode]:
+            mode = standard.mode
+        if then is None and standard.then == "accept":  # what is not put right would be let through
+            return Wish(True, "intervene" if standard.mode == "intervene" else mode)
+        return Wish(True, mode, None, wish.corrections, wish.retries, then)
 
     def _plan(self, alias: str, wish: Wish) -> Plan | None:
         settings = self._settings

@@ -21,29 +21,31 @@ from predawn.plugins.verify.dialects import reader_of, writer_of
 from predawn.plugins.verify.mending import mend
 from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, Flow, Noted, Send
 from predawn.plugins.verify.modes.rules import Rule
-from predawn.plugins.verify.reading import Part, finish_of, head_of, is_error, part_said, parts_of, shape_of
+from predawn.plugins.verify.reading import Part, choice_in, finish_of, head_of, is_error, part_said, parts_of, shape_of
 from predawn.plugins.verify.result import HEADER, TRAILER
-from predawn.plugins.verify.watching import SLICE, Watching, sliced
+from predawn.plugins.verify.watching import SLICE, Watching, most_choices, sliced
 from predawn.proxy.dispatch import HookError
 from predawn.proxy.exchange import closing
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Sequence
 
     from predawn.plugins import CallNext, Exchange
     from predawn.plugins.calls.plain import Said
     from predawn.plugins.verify.continuing import Way
     from predawn.plugins.verify.dialects import Reader
     from predawn.plugins.verify.mending import Mending
-    from predawn.plugins.verify.modes.flow import Action
+    from predawn.plugins.verify.modes.flow import Action, Kept
     from predawn.plugins.verify.trace import Check
     from predawn.plugins.verify.watching import Plan, Tools
     from predawn.proxy.exchange import RouteName
 
 MOST_UNSENT = 1024
 """Chunks that may wait for a client; beyond it the upstream has to."""
+AT_ONCE = 8
+"""Choices whose last steps are cut before others get their turn."""
 NO_PREFILL = frozenset({400, 404, 405, 415, 422, 501})
 """What upstreams say to a begun message that they do not continue."""
 
@@ -59,8 +61,8 @@ class _Source:
     mending: Mending | None = None
     task: asyncio.Task[None] | None = None
     is_over: bool = False
-    kept: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
-    """Output tokens that stay in the answer and thoughts among them, of choices that others make now."""
+    kept: dict[int, Kept] = field(default_factory=dict[int, "Kept"])
+    """What stays in the answer, of choices that were cut off."""
 
 
 class Streaming:
@@ -76,6 +78,7 @@ class Streaming:
             longest_step=plan.longest_step,
             holds_thoughts=plan.holds_thoughts,
             is_sent_early=exchange.stream,
+            most_choices=most_choices(exchange),
             mends=partial(mend, remark=plan.remark, replaces=plan.replaces),
         )
         self._watching = Watching(tools, plan, exchange, call, self._settled, self._flow.trace_of)
@@ -84,10 +87,12 @@ class Streaming:
         self._writer = writer_of(exchange.route)
         self._call = call
         self._sources: list[_Source] = []
-        self._makers: dict[int, _Source | None] = {}
-        """Which call makes a choice, where it is not the first one; `None` until there is one."""
+        self._makers: dict[int, list[_Source | None]] = {}
+        """Which calls made a choice, where the first one does not make it to its end; `None` until there is one."""
         self._kept_tokens: dict[int, int] = {}
         self._out: deque[Chunk] = deque()
+        self._to_do: deque[Action] = deque()
+        self._is_doing = False
         self._to_cancel: list[_Source] = []
         self._to_go_on: dict[int, Mending] = {}
         self._error: BaseException | None = None
@@ -178,7 +183,7 @@ class Streaming:
             error = exc
         if source.side.stopped == "deadline" and not source.is_over:
             error = RequestError(504, "The deadline passed before the answer was whole.", type="server_error")
-        self._ended(source, error)
+        await self._ended(source, error)
         self._woken()
 
     def _heard_out(self, source: _Source, task: asyncio.Task[None]) -> None:
@@ -194,8 +199,13 @@ class Streaming:
     def _settled(self, check: Check) -> None:
         if check.is_stale:
             return
-        self._watching.heard(check)
-        self._do(self._flow.settled(check))
+        try:
+            self._watching.heard(check)
+            self._do(self._flow.settled(check))
+        except BaseException as exc:  # the client waits for the answer, and nobody for the check
+            self._error = self._error or exc
+            self._woken()
+            raise
         if self._flow.is_over:
             self._woken()
 
@@ -236,15 +246,17 @@ class Streaming:
             return part
         if not part.pieces and part.finish is None:
             return None  # who speaks was said at the beginning
-        data = part.chunk.data or {}
+        data = part.chunk.data
+        assert data is not None
         head = {**head_of(part.chunk), **self._flow.head}
-        choice = {**data["choices"][0], "index": index}
+        choice = {**choice_in(data), "index": index}
         if isinstance(delta := choice.get("delta"), dict):
             choice["delta"] = {name: value for name, value in delta.items() if name != "role"}
         return part._replace(choice=index, chunk=part.chunk.with_data({**head, "choices": [choice]}))
 
     def _maker(self, index: int) -> _Source | None:
-        return self._makers.get(index, self._sources[0])
+        makers = self._makers.get(index)
+        return makers[-1] if makers is not None else self._sources[0]
 
     def _beside(self, source: _Source, chunk: Chunk) -> None:
         """A chunk without choices: a comment, an error, filters' results, the usage."""
@@ -253,13 +265,15 @@ class Streaming:
             self._out.append(chunk)
             self._woken()
 
-    def _ended(self, source: _Source, error: Exception | None) -> None:
+    async def _ended(self, source: _Source, error: Exception | None) -> None:
         was_over, source.is_over = source.is_over, True
         if not was_over:
             self._watching.generated_at = perf_counter()
             self._keep(source)
         if error is None or was_over:
-            for index in [source.choice] if source.choice is not None else self._flow.choices:
+            for number, index in enumerate([source.choice] if source.choice is not None else self._flow.choices):
+                if number % AT_ONCE == AT_ONCE - 1:
+                    await asyncio.sleep(0)
                 if self._maker(index) is source:
                     self._do(self._flow.ended(index))
         elif self._exchange.stream and source.side.heard.error:
@@ -269,9 +283,25 @@ class Streaming:
 
     # -- what is done
 
-    def _do(self, actions: Iterable[Action]) -> None:
-        watching = self._watching
-        for action in actions:
+    def _do(self, actions: Sequence[Action]) -> None:
+        """One after the other: to ask may have an older check passed over, whose verdict comes at once."""
+        if not actions:
+            return
+        self._to_do += actions
+        if self._is_doing:
+            return
+        self._is_doing = True
+        try:
+            self._do_all()
+        finally:
+            self._is_doing = False
+        if self._out or self._to_cancel or self._to_go_on:
+            self._woken()
+
+    def _do_all(self) -> None:
+        watching, to_do = self._watching, self._to_do
+        while to_do:
+            action = to_do.popleft()
             if isinstance(action, Send):
                 self._out += self._writer.write(action.chunk)
             elif isinstance(action, Ask):
@@ -281,26 +311,27 @@ class Streaming:
             elif isinstance(action, Noted):
                 watching.note(action.check, action.deed)
             else:
-                self._leave(action.choice, action.kept_tokens, action.kept_thoughts)
+                self._leave(action.choice, action.kept)
                 if isinstance(action, Continue):
-                    self._makers[action.choice] = None
+                    self._makers[action.choice].append(None)
                     self._to_go_on[action.choice] = action.mending
-        if self._out or self._to_cancel or self._to_go_on:
-            self._woken()
 
-    def _leave(self, index: int, kept: int, thoughts: int) -> None:
+    def _leave(self, index: int, kept: Sequence[Kept]) -> None:
         """The call that made a choice is not needed for it any more."""
         self._to_go_on.pop(index, None)
-        source = self._maker(index)
-        if source is None:
+        self._kept_tokens[index] = sum(one.tokens for one in kept)
+        makers = self._makers.setdefault(index, [self._sources[0]])
+        for maker, stays in zip(makers, kept, strict=True):
+            if maker is not None:
+                maker.kept[index] = stays
+                if maker.is_over:
+                    self._keep(maker)
+        source = makers[-1]
+        if source is None or source.is_over:
             return
-        source.kept[index] = kept, thoughts
-        self._kept_tokens[index] = self._kept_tokens.get(index, 0) + kept
         others = self._flow.choices if source.choice is None else []
         is_wanted = any(one != index and self._maker(one) is source and self._flow.is_open(one) for one in others)
-        if source.is_over:
-            self._keep(source)
-        elif not is_wanted and not self._may_begin_more(source):
+        if not is_wanted and not self._may_begin_more(source):
             source.is_over = True
             self._watching.generated_at = perf_counter()
             self._keep(source)
@@ -336,7 +367,7 @@ class Streaming:
         if mending is None:
             return  # it was stopped meanwhile
         watching, plan, exchange = self._watching, self._watching.plan, self._exchange
-        kept = self._kept_tokens.get(index, 0) if not mending.is_retry else 0
+        kept = self._kept_tokens.get(index, 0)
         if room_left(exchange, kept) == 0:
             self._give_up(index, "length")
             return
@@ -352,7 +383,7 @@ class Streaming:
             exchange, self._call, changes=changed.changes, without=changed.without, purpose="serve", keep=False
         )
         reader = reader_of(exchange.route)
-        source = self._makers[index] = _Source(side, reader, index, changed.way, mending)
+        source = self._makers[index][-1] = _Source(side, reader, index, changed.way, mending)
         watching.generated_at = 0.0
         self._listen(source)
 
@@ -371,7 +402,7 @@ class Streaming:
         if not isinstance(error, Refused) or error.status not in NO_PREFILL:
             return False
         self._watching.tools.ways.refuse(self._exchange)
-        self._makers[source.choice] = None
+        self._makers[source.choice][-1] = None
         self._to_go_on[source.choice] = mending
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -21,9 +22,37 @@ EVERYTHING: Final = 1 << 62
 """How far a text is verified that nobody reads."""
 
 
+class _StepOf(Step):
+    """A step of a text: what stands before it is copied for the first who reads it. Many verifiers never do."""
+
+    __slots__ = ("_said",)
+
+    @classmethod
+    def of(cls, cut: Cut) -> Step:
+        said = cut.text.text
+        text, call = said[cut.start : cut.end], cut.call
+        if call is not None:
+            call = {**call, "function": {**call["function"], "arguments": said[: cut.end]}}
+        where, index, is_last = cut.key.where, cut.index, cut.is_last
+        made = cls(text, where, cut.boundary, cut.start, cut.end, "", cut.choice, index, call, is_last)
+        object.__delattr__(made, "before")
+        object.__setattr__(made, "_said", said)  # as it is now: verifiers may read the step in a thread
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "before":
+            raise AttributeError(name)
+        said: str | None = self._said
+        if said is None:  # another thread was faster
+            return object.__getattribute__(self, "before")
+        object.__setattr__(self, "before", said[: self.start])
+        object.__setattr__(self, "_said", None)
+        return object.__getattribute__(self, "before")
+
+
 @dataclass(slots=True, eq=False)
 class Cut:
-    """Where a step lies. The step itself holds all that stands before it, so it is made for the first who reads it."""
+    """Where a step lies. Thousands may wait to be looked at, so the step itself is made for the first who does."""
 
     text: Text
     key: Key
@@ -34,25 +63,18 @@ class Cut:
     index: int
     is_last: bool
     call: Mapping[str, Any] | None = None
+    """The tool call without its arguments, which are the text."""
     _step: Step | None = field(default=None, repr=False)
 
     @property
     def step(self) -> Step:
         if self._step is None:
-            said, start, end = self.text.text, self.start, self.end
-            self._step = Step(
-                said[start:end],
-                self.key.where,
-                self.boundary,
-                start,
-                end,
-                said[:start],
-                self.choice,
-                self.index,
-                self.call,
-                self.is_last,
-            )
+            self._step = _StepOf.of(self)
         return self._step
+
+    def forget(self) -> None:
+        """Let go of the step, which may hold the whole text; who wants it again gets another one."""
+        self._step = None
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +89,6 @@ class Check:
     """Why there is no word of the verifier's own: `timeout`, `error` or `shed`."""
     is_stale: bool = False
     """True once its text is gone; nobody wants to know any more."""
-    asked_s: float = 0.0
     began_s: float = 0.0
     ended_s: float = 0.0
 
@@ -108,7 +129,7 @@ class Group:
         self._longest = longest
         self._base = 0
         """Where the cutter began."""
-        self._ends: list[int] = []
+        self._ends = array("q")
         self._waiting: dict[int, int] = {}
         """Steps that are not verified yet, and how many checks they wait for. Numbers alone: hostile text may have a
         quarter of a million, which the garbage collector need not go through."""
@@ -221,6 +242,8 @@ class Trace:
         self._thinks_again = False
         """True while there are thoughts after something else was said."""
         self._channels: dict[Key, _Channel] = {}
+        self._growing: dict[Key, _Channel] = {}
+        """Those of them that are not closed: few, however many tools are called."""
         self._readers: dict[Channel, dict[Boundary, list[RegisteredVerifier]]] = {}
         for verifier in verifiers:
             for where in verifier.reads:
@@ -253,7 +276,7 @@ class Trace:
     def close(self) -> list[Check]:
         """The choice is over: its last steps."""
         checks: list[Check] = []
-        if "content" in self._readers and CONTENT not in self._channels and not self.calls:
+        if "content" in self._readers and CONTENT not in self._channels and not self._calls_tools:
             self._open(CONTENT)
         for channel in self._channels.values():
             checks += self._close(channel)
@@ -295,35 +318,42 @@ class Trace:
         """The tool calls as far as they came, by index."""
         return {key.part: _whole_call(one) for key, one in self._channels.items() if key.where == "tool_call"}
 
+    @property
+    def _calls_tools(self) -> bool:
+        return any(key.where == "tool_call" for key in self._channels)
+
     def cut(self, key: Key, at: int) -> None:
         """Forget what was said after `at` in one text, and the texts that follow it; a tool call goes as a whole."""
         for other in list(self._channels):
             if is_behind(other, key) or (other == key and key.where == "tool_call"):
                 del self._channels[other]
+                self._growing.pop(other, None)
         kept = self._channels.get(key)
         if kept is None:
             return
         kept.text.cut(at)
         kept.is_closed = False
+        self._growing[key] = kept
         for group in kept.groups:
             group.go_back(kept.text.text)
 
     def _open(self, key: Key) -> _Channel:
         readers = self._readers.get(key.where, {})
         groups = [Group(boundary, verifiers, self._longest) for boundary, verifiers in readers.items()]
-        channel = self._channels[key] = _Channel(key, groups)
+        channel = self._channels[key] = self._growing[key] = _Channel(key, groups)
         return channel
 
     def _reopen(self, channel: _Channel) -> None:
         """More comes of a text that was thought to be over."""
         channel.is_closed = False
+        self._growing[channel.key] = channel
         self._thinks_again = self._thinks_again or channel.key == REASONING
         for group in channel.groups:
             group.restart(channel.text.length)
 
     def _close_before(self, key: Key) -> list[Check]:
         checks: list[Check] = []
-        for other in self._channels.values():
+        for other in tuple(self._growing.values()):
             if other.key == REASONING or (key.where == "tool_call" and other.key.where == "tool_call"):
                 checks += self._close(other)
         return checks
@@ -332,13 +362,14 @@ class Trace:
         if channel.is_closed:
             return []
         channel.is_closed = True
+        del self._growing[channel.key]
         length = channel.text.length
         return [check for group in channel.groups for check in self._step(channel, group, length, is_last=True)]
 
     def _step(self, channel: _Channel, group: Group, end: int, *, is_last: bool) -> list[Check]:
         """The checks of the open step, which ends at `end`."""
         start, index = group.cut_step(end)
-        call = _whole_call(channel) if is_last and channel.key.where == "tool_call" else None
+        call = _call(channel) if is_last and channel.key.where == "tool_call" else None
         cut = Cut(channel.text, channel.key, group.name, start, end, self.choice, index, is_last, call)
         return [Check(verifier, cut, group) for verifier in group.verifiers]
 
@@ -361,17 +392,26 @@ def _says_more(call: Mapping[str, Any], delta: Mapping[str, Any] | None) -> bool
 
 
 def _add_call(call: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """What a delta says of a tool call besides its arguments, which are a text of their own."""
-    said = {name: value for name, value in delta.items() if name not in ("index", "function")}
-    function = delta.get("function")
+    """What a delta says of a tool call besides its arguments, which are a text of their own.
+
+    A custom tool is called as a function with the type `custom`, as verifiers know it from `/v1/responses`.
+    """
+    said = {name: value for name, value in delta.items() if name not in ("index", "function", "custom")}
+    function = delta.get("function", delta.get("custom"))
     if isinstance(function, Mapping):
-        named = {name: value for name, value in function.items() if name != "arguments"}
+        named = {name: value for name, value in function.items() if name not in ("arguments", "input")}
         if named:
             said["function"] = named
     merge(call, said)
 
 
-def _whole_call(channel: _Channel) -> Mapping[str, Any]:
+def _call(channel: _Channel) -> dict[str, Any]:
+    """What is known of a tool call besides its arguments."""
     function = channel.call.get("function")
-    named = function if isinstance(function, dict) else {}
-    return {**channel.call, "function": {**named, "arguments": channel.text.text}}
+    return {**channel.call, "function": dict(function) if isinstance(function, dict) else {}}
+
+
+def _whole_call(channel: _Channel) -> Mapping[str, Any]:
+    call = _call(channel)
+    call["function"]["arguments"] = channel.text.text
+    return call

@@ -12,7 +12,7 @@ from predawn.plugins.verify.continuing import Fork, Ways, forked
 from predawn.plugins.verify.looks import Looks
 from predawn.plugins.verify.modes.rules import Rules
 from predawn.plugins.verify.reading import Part, one_by_one, with_text
-from predawn.plugins.verify.result import STATE_KEY, VerifyResult
+from predawn.plugins.verify.result import LOOKED_KEY, MOST_LOOKED, STATE_KEY, VerifyResult
 from predawn.plugins.verify.runner import Checks
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_VERDICTS = 5000
 """Kept of one exchange."""
+FEW_CHOICES = 128
 SLICE = 512
 """Characters that are cut into steps before others get their turn; each may be a step, which costs some 15 µs."""
 
@@ -54,6 +55,14 @@ class Tools:
     runner: Runner
     meters: VerifyMeters
     ways: Ways
+
+
+def most_choices(exchange: Exchange) -> int:
+    """How many choices an answer may have: as many as were asked for. Each costs some 10 KB, so none is made up."""
+    request = exchange.request
+    n, prompt = request.get("n"), request.get("prompt")
+    asked = n if isinstance(n, int) else 1
+    return max(asked * (len(prompt) if isinstance(prompt, list) else 1), FEW_CHOICES)
 
 
 class Watching:
@@ -88,6 +97,7 @@ class Watching:
         if len(self.exchange.verdicts) < MOST_VERDICTS:
             self.exchange.verdicts.append(replace(verdict, at_s=check.ended_s - self.exchange.started))
         result.checks += 1
+        result.missed += bool(check.why)
         if verdict.outcome == "pass":
             result.passed += 1
         elif verdict.outcome == "unsure":
@@ -95,7 +105,7 @@ class Watching:
         else:
             result.violations += 1
         if check.why != "shed":
-            self._looks.setdefault(check.verifier.name, Looks()).add(check.began_s, check.ended_s, self.generated_at)
+            self._looks.setdefault(check.verifier.name, Looks()).add(check, self.generated_at)
 
     def note(self, check: Check, deed: Deed) -> None:
         """A violation and what is done about it, on the record; what was wrong is content, and is not."""
@@ -107,16 +117,16 @@ class Watching:
         self.tools.meters.intervened(check.verifier.name, deed)
         if deed == "flag" and len(self.exchange.decisions) >= MOST_VERDICTS:
             return
-        step = check.step
+        cut = check.cut
         self.exchange.decide(
             "verify",
             "violation",
             verifier=check.verifier.name,
             action=deed,
-            channel=step.where,
-            choice=step.choice,
-            step=step.index,
-            at=step.start,
+            channel=cut.key.where,
+            choice=cut.choice,
+            step=cut.index,
+            at=cut.start,
             **({"why": check.why} if check.why else {}),
         )
 
@@ -132,7 +142,8 @@ class Watching:
             last = max(looks.last_s for looks in self._looks.values())
             self.result.added_s = max(last - generated_at, 0.0)
         self.tools.meters.answered(self._looks, generated_at)
-        self.result.spans = {name: looks.first for name, looks in self._looks.items()}
+        looked = self.exchange.parent_of_all.state.setdefault(LOOKED_KEY, [])
+        looked += [one.told(name) for name, one in self._looks.items()][: MOST_LOOKED - len(looked)]
         result = self.result
         self.exchange.decide(
             "verify",
@@ -142,6 +153,7 @@ class Watching:
             checks=result.checks,
             violations=result.violations,
             unsure=result.unsure,
+            missed=result.missed,
             corrections=result.corrections,
             retries=result.retries,
             continued_by=result.ways,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from predawn.proxy.live.assets import HEADERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -17,13 +19,14 @@ STYLE = (
     "body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
     "td,th{padding:0 1.5em 0 0;text-align:left}"
 )
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 LINKS = ("/", "/metrics", "/health", "/ready", "/version", "/openapi.json")
 
 
 def page(generation: Generation) -> web.Response:
     """Models, upstreams and plugins of the settings in force; it shows nothing of any request."""
     text = "\n".join(_lines(generation))
-    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    headers = {**HEADERS, "Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 

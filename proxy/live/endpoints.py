@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from importlib.metadata import version
-from os import getpid
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from predawn.proxy.exchange import RequestError
 from predawn.proxy.keyring import Identity
 from predawn.proxy.live import gate
 from predawn.proxy.live.assets import HEADERS, answer, assets
-from predawn.proxy.live.glance import word
+from predawn.proxy.live.glance import LONGEST_ID, word
 from predawn.proxy.live.totals import Totals
 from predawn.proxy.live.viewers import Viewers
 from predawn.proxy.service import CHAT
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 SHOWN: Final = re.compile(r"/live(/v1/(?:exchanges|contexts)/[^/]+)")
 """Endpoints of plugins that the page may read for any tenant: they tell what was done, not what was said."""
+OF_A_TRY: Final = ("Content-Type", "User-Agent")
+"""What a try tells of its headers to plugins and upstreams: not the admin key, nor what only browsers say.
+
+Some providers take requests with `Origin` for those of a page of theirs, and refuse them.
+"""
 MOST_MODELS = 200
 LONGEST_LIST = 64
 
@@ -49,6 +54,8 @@ class LivePage:
     def __init__(self, app: Process, *, worker: int = 0) -> None:
         self._app = app
         self._worker = worker
+        self._process = token_hex(8)
+        """Tells this process from the one before it, which in a container had the same number."""
         self.admin_port = 0
         """The port it is served on, once that is known."""
 
@@ -87,18 +94,20 @@ class LivePage:
             return front.page(self._app.generation)
         gate.check_own(request.headers)
         if path == "/live/feed":
+            _only(request, "GET")
             return await self.viewers.watch(request)
         if (shown := SHOWN.fullmatch(path)) is not None:
             return await self._shown(request, shown[1])
         raise RequestError(404, f"There is no {path[:200]} here.", code="unknown_url")
 
     async def _shown(self, request: Request, path: str) -> web.StreamResponse:
-        """What a plugin tells of one exchange or context, asked in the name of its tenant."""
-        tenant = request.query.get("tenant", "default")
+        """What a plugin tells of one exchange or context, in the name of `tenant`, or of who has the client key."""
+        tenant, access = request.query.get("tenant"), self._app.generation.service.access
         for route in self._app.generation.routes:
             match = route.pattern.fullmatch(path)
             if match is not None and route.method == "GET":
-                request.admit(Identity(tenant), match.groupdict())
+                own = access.identify(request.headers, request.remote or "") if tenant is None else Identity(tenant)
+                request.admit(own, match.groupdict())
                 response = await route.handler(request)
                 response.headers.update({**HEADERS, "Cache-Control": "no-store"})
                 return response
@@ -112,7 +121,9 @@ class LivePage:
             raise RequestError(400, "plugins must be on or off.", param="plugins")
         if self._app.refuses:
             raise RequestError(503, "The server is shutting down.", type="server_error", code="shutting_down")
-        return await self._app.generation.service.serve(request, CHAT, request_id(None), bare=plugins == "off")
+        told = {name: request.headers[name] for name in OF_A_TRY if name in request.headers}
+        service = self._app.generation.service
+        return await service.serve(request, CHAT, request_id(None), bare=plugins == "off", headers=told)
 
     # -- what is sent to all who watch
 
@@ -124,7 +135,8 @@ class LivePage:
             feed.forget()
 
     def _turn(self) -> dict[str, Any]:
-        return self._tools.feed.turn(generation.service.conversations for generation in self._app.generations)
+        sets = (generation.service.conversations for generation in self._app.generations)
+        return {"process": self._process, **self._tools.feed.turn(sets)}
 
     async def _state(self) -> dict[str, Any]:
         generation, tools = self._app.generation, self._tools
@@ -133,7 +145,7 @@ class LivePage:
             "worker": self._worker,
             "workers": generation.settings.server.workers,
             "first_port": self.admin_port - self._worker,
-            "pid": getpid(),
+            "process": self._process,
             "viewers": len(self.viewers),
             "at": tools.clock.now(),
             **_described(generation),
@@ -146,7 +158,7 @@ def _described(generation: Generation) -> dict[str, Any]:
     """What the settings in force name."""
     conditions = generation.engines
     return {
-        "models": [word(model.name) for model in generation.settings.models[:MOST_MODELS]],
+        "models": [word(model.name, LONGEST_ID) for model in generation.settings.models[:MOST_MODELS]],
         "plugins": [word(entry.name) for entry in generation.settings.plugins[:LONGEST_LIST]],
         "keys": generation.service.access.has_keys,
         "records": any(route.pattern.fullmatch("/v1/exchanges/any") for route in generation.routes),

@@ -25,6 +25,7 @@ MOST_RUNNING = 24
 """Exchanges on their way that are shown."""
 MOST_PLAIN = 8
 MOST_NOTABLE = 8
+MOST_TROUBLED = 8
 """Exchanges shown of those that ended in one turn, beside those whose way was shown."""
 
 
@@ -49,16 +50,14 @@ class Feed:
         self._count = 0
         self._plain = Sieve(MOST_PLAIN)
         self._notable = Sieve(MOST_NOTABLE)
+        self._troubled = Sieve(MOST_TROUBLED)
 
     def ended(self, conversation: Conversation, exchange: Exchange, account: Account) -> None:
-        """An exchange is over. Errors, and those that a plugin did something about, are preferred."""
+        """An exchange is over, and all that was still found out about it."""
         self._count += 1
         tally = self._running.pop(conversation, None)
         if tally is None:
-            if _is_notable(exchange):
-                if not self._notable.passes():
-                    return
-            elif not self._plain.passes():
+            if not self._sieve(exchange).passes():
                 return
             tally = Tally()
         self._ended.append(finished(exchange, account, self.origin, perf_counter(), tally))
@@ -68,12 +67,12 @@ class Feed:
         now = perf_counter()
         ended, self._ended = self._ended, []
         count, self._count = self._count, 0
-        self._plain.turn()
-        self._notable.turn()
+        for sieve in (self._plain, self._notable, self._troubled):
+            sieve.turn()
         sets = tuple(sets)
-        running = self._choose(sets)
+        self._choose(sets)
         shown = []
-        for conversation, tally in running.items():
+        for conversation, tally in self._running.items():
             exchange, account = conversation.seen
             shown.append(glance(exchange, account, self.origin, now, tally))
         return {
@@ -84,17 +83,28 @@ class Feed:
             "ended_count": count,
         }
 
-    def _choose(self, sets: tuple[AbstractSet[Conversation], ...]) -> dict[Conversation, Tally]:
-        """Those that were shown and are still there, and others in the place of those that are not."""
-        kept = {one: tally for one, tally in self._running.items() if any(one in found for found in sets)}
+    def _choose(self, sets: tuple[AbstractSet[Conversation], ...]) -> None:
+        """Let others be shown in the place of those that ended.
+
+        Who is shown stays until it is closed: also when it is answered, and so in no set any more, and something is
+        still found out about it.
+        """
+        shown = self._running
+        for one in [one for one in shown if one.seen[0].is_closed and not any(one in found for found in sets)]:
+            del shown[one]  # nobody told of its end
         for found in sets:
-            free = MOST_RUNNING - len(kept)
+            free = MOST_RUNNING - len(shown)
             if free <= 0:
                 break
-            for one in islice((one for one in islice(found, 4 * MOST_RUNNING) if one not in kept), free):
-                kept[one] = Tally()
-        self._running = kept
-        return kept
+            for one in list(islice((one for one in islice(found, 4 * MOST_RUNNING) if one not in shown), free)):
+                shown[one] = Tally()
+
+    def _sieve(self, exchange: Exchange) -> Sieve:
+        """What went wrong, or was stepped in on, is not lost among what plugins did, nor that among all others."""
+        if exchange.outcome != "ok" or any("action" in decision.detail for decision in exchange.decisions):
+            return self._troubled
+        is_notable = exchange.decisions or exchange.notes or exchange.verdicts or len(exchange.ledger.calls) > 1
+        return self._notable if is_notable else self._plain
 
     def forget(self) -> None:
         """Nobody watches any more."""
@@ -102,13 +112,3 @@ class Feed:
         self._running = {}
         self._ended = []
         self._count = 0
-
-
-def _is_notable(exchange: Exchange) -> bool:
-    return bool(
-        exchange.outcome != "ok"
-        or exchange.verdicts
-        or exchange.notes
-        or exchange.decisions
-        or len(exchange.ledger.calls) > 1
-    )

@@ -19,6 +19,8 @@ MOST_CALLS = 12
 MOST_MARKS = 40
 MOST_DECISIONS = 12
 LONGEST_WORD = 80
+LONGEST_ID = 128
+"""Ids are told whole: records are looked up by them."""
 _LARGEST = 1 << 53
 
 
@@ -32,7 +34,8 @@ class Tally:
         self.passed = 0
         self.violations = 0
         self.unsure = 0
-        self.marks: list[tuple[int, str]] = []
+        self.marks: list[int] = []
+        """When they objected."""
 
     def read(self, verdicts: Sequence[Verdict], started_ms: int, now_ms: int) -> None:
         """Go on where the last reading ended; a verdict that does not say when it came, came just now."""
@@ -41,11 +44,11 @@ class Tally:
                 self.passed += 1
             elif verdict.outcome == "violation":
                 self.violations += 1
+                if len(self.marks) < MOST_MARKS:
+                    at_s = verdict.at_s
+                    self.marks.append(now_ms if at_s is None else started_ms + int(number(at_s) * 1000))
             else:
                 self.unsure += 1
-            if len(self.marks) < MOST_MARKS:
-                at_s: float | None = getattr(verdict, "at_s", None)
-                self.marks.append((now_ms if at_s is None else started_ms + int(at_s * 1000), verdict.outcome))
         self._at = len(verdicts)
 
 
@@ -62,8 +65,9 @@ def glance(exchange: Exchange, account: Account, origin: float, now: float, tall
         tally.read(exchange.verdicts, started_ms, now_ms)
     calls = list(islice(_calls(exchange), MOST_CALLS + 1))
     row: dict[str, Any] = {
-        "id": word(exchange.id),
-        "tenant": word(exchange.tenant),
+        "key": int((exchange.started - origin) * 1e7),  # ids are chosen by clients, but no two begin at once
+        "id": word(exchange.id, LONGEST_ID),
+        "tenant": word(exchange.tenant, LONGEST_ID),
         "model": word(exchange.model),
         "upstream": word(exchange.upstream),
         "route": exchange.route,
@@ -77,9 +81,9 @@ def glance(exchange: Exchange, account: Account, origin: float, now: float, tall
     if len(calls) > 1:
         row["calls"] = [_call(call, started_ms) for call in calls[:MOST_CALLS]]
         row["more_calls"] = len(calls) > MOST_CALLS
-    if tally.marks:
+    if exchange.verdicts:
         row["checks"] = [tally.passed, tally.violations, tally.unsure]
-        row["marks"] = tally.marks
+        row["marks"] = tally.marks.copy()
     if exchange.decisions:
         row["decisions"] = [_decision(one, started_ms) for one in islice(exchange.decisions, MOST_DECISIONS)]
     if exchange.notes:
@@ -126,14 +130,16 @@ def _decision(decision: Decision, started_ms: int) -> list[Any]:
     return [word(decision.by), word(decision.what), at, None if action is None else word(action)]
 
 
-def word(value: object) -> str:
-    """A short text that can be encoded, whatever it was."""
-    text = str(value)[:LONGEST_WORD]
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+def word(value: object, most: int = LONGEST_WORD) -> str:
+    """A short text that can be encoded and does not disturb what stands beside it, whatever it was."""
+    text = str(value)[:most]
+    if text.isprintable():
+        return text
+    return "".join([one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text])
 
 
-def number(value: float) -> float:
-    """A number that JavaScript reads as it is; upstreams may report any."""
-    if not -_LARGEST < value < _LARGEST:  # so is what is not a number
+def number(value: object) -> float:
+    """A number that JavaScript reads as it is; upstreams and plugins may report anything."""
+    if not isinstance(value, (int, float)) or not -_LARGEST < value < _LARGEST:  # so is what is not a number
         return 0
     return value

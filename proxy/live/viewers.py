@@ -101,6 +101,8 @@ class Viewers:
                 viewer.gone.set_result(None)
 
     def _begin(self) -> None:
+        if any(work.done() for work in self._works):  # one has failed, and who watched then has not yet gone
+            self._end()
         if not self._works:
             self._watched(True)
             turns = self._tasks.spawn(self._repeat(self._send_turn, TURN_S), "live.turns")
@@ -120,7 +122,7 @@ class Viewers:
                 await send()
                 await self._clock.sleep(every_s)
         finally:  # without news a page would stand still: it is to ask again
-            for viewer in self._viewers:
+            for viewer in self._viewers if asyncio.current_task() in self._works else ():
                 if not viewer.gone.done():
                     viewer.gone.set_result(None)
 

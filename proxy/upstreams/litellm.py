@@ -52,6 +52,8 @@ OWN_NETWORK = frozenset({"anthropic", "gemini", "vertex_ai", "vertex_ai_beta", "
 """Providers whose code in LiteLLM takes an HTTP client; the others bring their own, and their errors are LiteLLM's."""
 OWN_CREDENTIALS = frozenset({"vertex_ai", "vertex_ai_beta", "bedrock", "sagemaker", "sagemaker_chat", "azure", "oci"})
 """Providers that may have no key but a role or an account file."""
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""What of the client's headers goes on; LiteLLM makes all others."""
 MODEL_NAME = re.compile(r"[\w.:/@+-]{1,256}", re.ASCII)
 PLACEHOLDER_KEY = "none"
 ENVIRONMENT = {
@@ -199,6 +201,7 @@ class LiteLLMUpstream:
         extra = {name: value for name, value in body.items() if name not in known and name not in WITHHELD}
         owned = provider in OWN_NETWORK
         timeouts = self.settings.timeouts
+        headers = {**_trace_of(request.headers), **self.settings.options.get("extra_headers", {}), **self._headers}
         fixed = {
             "model": request.model,
             "api_base": self._base(provider),
@@ -206,7 +209,7 @@ class LiteLLMUpstream:
             "timeout": timeouts.total_s if owned else timeouts.first_byte_s,
             "num_retries": 0,
             "max_retries": 0,
-            "extra_headers": {**self.settings.options.get("extra_headers", {}), **self._headers} or None,
+            "extra_headers": headers or None,
             "client": self._http if owned else None,
             "extra_body": None if owned else extra or None,
         }
@@ -252,6 +255,12 @@ async def _members(request: UpstreamRequest) -> dict[str, Any]:
         body = b"".join([piece async for piece in body])
     members = _decode(body) if body else dict(request.decoded())
     return members if isinstance(members, dict) else {}
+
+
+def _trace_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Whose trace the call belongs to, if that is told in words that a header may hold."""
+    told = {name: headers.get(name, "") for name in TRACE_HEADERS}
+    return {name: value for name, value in told.items() if value and value.isascii() and value.isprintable()}
 
 
 def _end_marks(provider: str, model: str) -> tuple[bytes, ...]:

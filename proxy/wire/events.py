@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,6 +10,11 @@ import msgspec
 from predawn.proxy.exchange import Chunk
 
 _encode = msgspec.json.Encoder().encode
+_CALLS = {
+    "function_call": ("function_call_arguments", "arguments"),
+    "custom_tool_call": ("custom_tool_call_input", "input"),
+}
+"""What the events of a call's text are called, and which member of the call it is."""
 _ENDS = {"failed": "response.failed", "incomplete": "response.incomplete", "cancelled": "response.cancelled"}
 
 
@@ -20,7 +25,7 @@ def message_events(body: dict[str, Any]) -> list[Chunk]:
         raise ValueError("the body is no message")
     return [
         Chunk(_event(data), event=data["type"], is_last=data["type"] == "message_stop")
-        for data in _message(body, content)
+        for data in _made(_message(body, content), "message")
     ]
 
 
@@ -68,8 +73,16 @@ def response_events(body: dict[str, Any]) -> list[Chunk]:
     last = _ENDS.get(str(body.get("status")), "response.completed")
     return [
         Chunk(_event({**data, "sequence_number": number}), event=data["type"], is_last=data["type"] == last)
-        for number, data in enumerate(_response(body, output, last))
+        for number, data in enumerate(_made(_response(body, output, last), "response"))
     ]
+
+
+def _made(events: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """All of them. Raises `ValueError` where a member is not what it should be."""
+    try:
+        return list(events)
+    except (TypeError, AttributeError, KeyError) as exc:
+        raise ValueError(f"the body is no {kind} ({exc})") from exc
 
 
 def _response(body: dict[str, Any], output: list[dict[str, Any]], last: str) -> Iterator[dict[str, Any]]:
@@ -84,11 +97,13 @@ def _response(body: dict[str, Any], output: list[dict[str, Any]], last: str) -> 
 def _item(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
     where = {"item_id": item.get("id"), "output_index": index}
     begun = {**item, **({"content": []} if isinstance(item.get("content"), list) else {})}
-    if item.get("type") == "function_call":
-        yield {"type": "response.output_item.added", "output_index": index, "item": {**begun, "arguments": ""}}
-        said = item.get("arguments")
-        yield {"type": "response.function_call_arguments.delta", **where, "delta": said}
-        yield {"type": "response.function_call_arguments.done", **where, "arguments": said, "name": item.get("name")}
+    call = _CALLS.get(str(item.get("type")))
+    if call is not None and isinstance(said := item.get(call[1]), str):
+        kind, member = call
+        named = {"name": item.get("name")} if member == "arguments" else {}
+        yield {"type": "response.output_item.added", "output_index": index, "item": {**begun, member: ""}}
+        yield {"type": f"response.{kind}.delta", **where, "delta": said}
+        yield {"type": f"response.{kind}.done", **where, member: said, **named}
     else:
         summary = item.get("summary") if item.get("type") == "reasoning" else None
         begun |= {"summary": []} if isinstance(summary, list) else {}

@@ -129,8 +129,10 @@ def _finish_message(choice: dict[str, Any]) -> None:
     choice.setdefault("finish_reason", None)
 
 
-JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning", "arguments", "text", "data", "transcript"})
-"""Members whose strings are pieces; any other string is a name that comes whole, and may come again."""
+JOINED = frozenset(
+    {"content", "refusal", "reasoning_content", "reasoning", "arguments", "input", "text", "data", "transcript"}
+)
+"""Members whose strings are pieces; any other is a name that comes whole, and may come again, or be left empty."""
 
 
 def merge(into: dict[str, Any], part: dict[str, Any]) -> None:
@@ -142,7 +144,7 @@ def merge(into: dict[str, Any], part: dict[str, Any]) -> None:
         elif standing is None:
             into[key] = _copied(value)
         elif isinstance(value, str) and isinstance(standing, str):
-            into[key] = standing + value if key in JOINED else value
+            into[key] = standing + value if key in JOINED else value or standing
         elif isinstance(value, dict) and isinstance(standing, dict):
             merge(standing, value)
         elif isinstance(value, list) and isinstance(standing, list):
@@ -173,6 +175,8 @@ def _copied(value: Any) -> Any:
 def _fold_response(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     last: dict[str, Any] | None = None
     for event in events:
+        if event.get("type") == "error":
+            return {"error": {name: told for name, told in event.items() if name not in ("type", "sequence_number")}}
         if isinstance(response := event.get("response"), dict):
             last = response
     if last is None:
@@ -201,9 +205,22 @@ def _fold_message(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     if message is None:
         raise ValueError("the stream held no message")
     for index, text in partial_json.items():
-        blocks[index]["input"] = _decode(text) if text else {}
+        blocks[index]["input"] = _input_of(text)
     message["content"] = [blocks[index] for index in sorted(blocks)]
     return message
+
+
+def _input_of(text: str) -> Any:
+    """What a tool is given; of a call that was cut off, as much as came."""
+    try:
+        return _decode(text) if text else {}
+    except msgspec.DecodeError:
+        from pydantic_core import from_json
+
+        try:
+            return from_json(text, allow_partial=True)
+        except ValueError:
+            return {}
 
 
 def _add_block_delta(block: dict[str, Any], delta: dict[str, Any], partial_json: dict[int, str], index: int) -> None:

@@ -219,6 +219,8 @@ END_MARKS: dict[RouteName, tuple[bytes, ...]] = {
     "responses": (b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled"),
     "messages": (b"message_stop",),
 }
+LAST_BYTES = 8 << 10
+"""Where `[DONE]` stands: what came in one read may be megabytes, which take 50 ms each to be searched."""
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]\s*(?:[\r\n]|$)")
 # within a JSON string the quotes of `"type"` would be escaped, so neither form can be part of what is said
 _COMPLETED = re.compile(
@@ -237,7 +239,8 @@ _ENDS: dict[RouteName, re.Pattern[bytes]] = {
 def has_ended(tail: bytes, route: RouteName) -> bool:
     """True if the last bytes of a stream hold the mark that ends it, or an error that explains why not."""
     marks = END_MARKS.get(route)
-    if marks is None or (any(mark in tail for mark in marks) and _ENDS[route].search(tail) is not None):
+    since = max(len(tail) - LAST_BYTES, 0) if route in ("chat", "completions") else 0  # others say more behind theirs
+    if marks is None or (any(mark in tail for mark in marks) and _ENDS[route].search(tail, since) is not None):
         return True
     last = tail.rstrip().rpartition(b"data:")[2].lstrip()
     return last.startswith((b'{"error"', b'{"type":"error"', b'{"type": "error"'))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 """Two line ends; atomic, so that one CRLF is never read as two."""
 MAX_EVENT_BYTES = 32 << 20
+AT_ONCE = 16 << 10
+"""Bytes that are split at a time where others wait: each two of them may be an event."""
 TERMINAL_EVENTS = frozenset(
     {"message_stop", "response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
 )
@@ -33,14 +35,16 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Events that are complete now, each with its blank line."""
+        since = 0
         if self._rest:
+            since = max(len(self._rest) - 3, 0)  # before, there is no blank line that is not known
             data = self._rest + data
             self._rest = b""
         elif data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return [data]  # one event per read is the common case
         events: list[bytes] = []
         start = 0
-        for blank in BLANK_LINE.finditer(data):
+        for blank in BLANK_LINE.finditer(data, since):
             end = blank.end()
             if end == len(data) and data.endswith(b"\r"):
                 break  # the line feed of this carriage return may still be on its way
@@ -75,7 +79,8 @@ async def split_events(source: ByteSource) -> AsyncIterator[Chunk]:
     """The events of a stream; what is left without a blank line at its end is the last one."""
     splitter = EventSplitter()
     async for data in source:
-        for raw in splitter.feed(data):
-            yield event_chunk(raw)
+        for at in range(0, len(data), AT_ONCE):
+            for raw in splitter.feed(data[at : at + AT_ONCE]):
+                yield event_chunk(raw)
     if rest := splitter.rest():
         yield event_chunk(rest)

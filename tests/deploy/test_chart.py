@@ -218,6 +218,16 @@ def test_the_admin_port_is_closed_to_all_but_monitoring() -> None:
     assert admin["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
+def test_names_databases_and_upstreams_are_within_reach_until_the_values_close_all_but_names() -> None:
+    names, open_to = only("NetworkPolicy", {})["spec"]["egress"]
+    closed = only("NetworkPolicy", {"networkPolicy": {"egress": []}})["spec"]["egress"]
+
+    assert names == {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+    assert open_to["to"][0] == {"namespaceSelector": {}}
+    assert "ports" not in open_to
+    assert closed == [names]
+
+
 def test_metadata_addresses_of_clouds_are_out_of_reach() -> None:
     """A server that can be made to ask there would hand out the node's own credentials."""
     blocks = [

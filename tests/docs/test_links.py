@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,30 @@ def test_the_contents_list_each_page_once() -> None:
     assert sorted(page for page in listed(NAV) if "/" in page or (DOCS / page).exists()) == sorted(pages)
 
 
-def test_the_readme_and_the_first_page_lead_to_every_task() -> None:
-    """Whatever stands in the contents can be reached from the site's first page in two clicks."""
-    first = {link.partition("#")[0] for link in links(DOCS / "index.md")}
-    second = {link.partition("#")[0] for name in first if (DOCS / name).suffix == ".md" for link in links(DOCS / name)}
+@pytest.mark.parametrize("start", [ROOT / "README.md", DOCS / "index.md"], ids=lambda page: page.name)
+def test_the_readme_and_the_first_page_lead_to_every_task(start: Path) -> None:
+    """Whatever stands in the contents can be reached in two clicks."""
+    first = targets(start)
+    second = {page for name in first if name.suffix == ".md" for page in targets(name)}
 
-    assert {page for page in listed(NAV) if (DOCS / page).exists()} - first - second - {"index.md"} == set()
+    assert {DOCS / page for page in listed(NAV)} - first - second - {DOCS / "index.md"} == set()
+
+
+def targets(page: Path) -> set[Path]:
+    found = {(page.parent / name).resolve() for link in links(page) if (name := link.partition("#")[0])}
+    return {index if (index := path / "README.md").is_file() else path for path in found}
+
+
+def test_pages_of_the_root_have_names_of_their_own_in_the_site() -> None:
+    """Read, not imported: docs/site.py needs MkDocs, which the tests do without."""
+    (names,) = [
+        ast.literal_eval(line.value)
+        for line in ast.parse((DOCS / "site.py").read_text(encoding="utf-8")).body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "PAGES"
+    ]
+
+    assert [page for page in names.values() if (DOCS / page).exists()] == []
+    assert [source for source in names if not (ROOT / source).is_file()] == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent == DOCS], ids=lambda page: page.name)

@@ -136,6 +136,63 @@ async def test_an_exchange_is_chosen_and_opened_by_keyboard(tab: Tab, here: Site
     assert await tab.js(said) == ""
 
 
+async def test_what_is_chosen_is_shown_as_it_changes_and_read_out_when_it_is_over(tab: Tab, here: Site) -> None:
+    await shown(tab, here)
+    asking = asyncio.get_running_loop().create_task(here.ask("llama-70b"))
+    await tab.until("predawn.timeline.visible().some((row) => row.closed === undefined)")
+    await tab.js("document.getElementById('timeline').focus()")
+    await tab.press("ArrowLeft")
+    shows, told = (f"document.getElementById('{name}').textContent" for name in ("chosen", "chosen-told"))
+    first = await tab.js(told)
+    await tab.until(f"{shows}.includes('first token')")
+    between = await tab.js(told)
+    await asking
+    await tab.until(f"{shows}.includes('ok after')")
+
+    assert "on its way" in first
+    assert between == first
+    assert "ok after" in await tab.js(told)
+
+
+async def test_another_server_at_the_same_place_begins_with_an_empty_picture(tab: Tab, here: Site) -> None:
+    await shown(tab, here)
+    await here.ask()
+    await tab.until("predawn.timeline.rows.size === 1 && document.querySelector('#latest tbody button')")
+
+    here.server.server.app.live._process = "another"
+
+    await tab.until("predawn.timeline.rows.size === 0 && !document.querySelector('#latest tbody button')")
+
+
+async def test_rows_keep_their_focus_when_they_move_and_none_is_there_twice(tab: Tab, here: Site) -> None:
+    await shown(tab, here)
+    seen = await tab.js("""import("/live/dom.js").then(({ keyed, el }) => {
+      const body = el("tbody");
+      document.body.append(el("table", {}, body));
+      const show = (...names) => keyed(body, names, (one) => one, (one) => el("tr", {}, el("td", {}, el("button", {}, one))), () => {});
+      show("a", "b", "c");
+      body.querySelectorAll("button")[2].focus();
+      show("c", "a", "b");
+      const focused = document.activeElement.textContent;
+      show("a", "a", "b");
+      show("a", "a", "b");
+      return [focused, [...body.rows].map((row) => row.textContent)];
+    })""")
+
+    assert seen == ["c", ["a", "b"]]
+
+
+async def test_it_works_where_the_browser_remembers_nothing(tab: Tab, here: Site) -> None:
+    deny = "Object.defineProperty(globalThis, '{}', {{ get() {{ throw new DOMException('no', 'SecurityError'); }} }});"
+    source = "".join(deny.format(name) for name in ("localStorage", "sessionStorage"))
+    await tab.call("Page.addScriptToEvaluateOnNewDocument", source=source)
+
+    await shown(tab, here)
+    await tab.js("document.getElementById('scheme').dispatchEvent(new Event('change'))")
+
+    await lead_to_nothing_bad(tab, here)
+
+
 async def test_a_record_shows_what_was_decided_and_nothing_that_was_said(tab: Tab, here: Site) -> None:
     await shown(tab, here)
     await here.ask("quick", "a-secret-word")
@@ -371,8 +428,10 @@ class TestKeys:
 
     async def test_the_key_is_asked_for_and_kept_for_this_tab_only(self, tab: Tab, here: Site) -> None:
         await tab.open(here.url)
+        await self.enter(tab, "schlüssel-mit-umlaut")
+        await tab.until("document.getElementById('key-why').textContent.includes('signs that no key has')")
         await self.enter(tab, "not-the-key-at-all")
-        await tab.until("document.getElementById('key-why').textContent.includes('not the admin key')")
+        await tab.until("document.getElementById('key-why').textContent.includes('not the admin key.')")
         await self.enter(tab, "an-admin-key-of-some-length")
         await tab.until(LIVE)
 

@@ -109,6 +109,15 @@ def test_each_image_is_pinned_by_digest_or_built_here() -> None:
     assert {service["image"] for service in ours().values()} == {f"predawn:{PROJECT['project']['version']}"}
 
 
+def test_the_gpu_variant_is_built_and_runs_in_every_service_of_ours() -> None:
+    """A service left with the other image would have compose look for it in a registry, where it is not."""
+    gpu = read("compose.gpu.yaml")["services"]
+
+    assert gpu.keys() == ours().keys()
+    assert {service["image"] for service in gpu.values()} == {f"predawn:{PROJECT['project']['version']}-gpu"}
+    assert gpu["predawn"]["build"] == {"args": {"VARIANT": "gpu"}}
+
+
 def test_nothing_is_installed_in_the_container_without_a_hash() -> None:
     installs = [
         line for line in CONTAINER.replace("\\\n", " ").splitlines() if re.search(r"\binstall\b.*\.(txt|whl)", line)
@@ -266,6 +275,7 @@ def test_prometheus_scrapes_the_admin_ports_of_the_composed_services() -> None:
     assert job["static_configs"] == [{"targets": [f"predawn:{admin_port()}"]}]
     assert job["dns_sd_configs"] == [{"names": ["worker"], "type": "A", "port": admin_port()}]
     assert {"predawn", "worker"} <= services().keys()
+    assert "--enable-feature=exemplar-storage" in services()["prometheus"]["command"]
 
 
 def test_files_that_are_mounted_exist_and_are_where_they_are_looked_for() -> None:
@@ -327,6 +337,23 @@ def test_the_schema_of_values_knows_each_value_and_each_part_of_the_settings() -
 
     assert schema["properties"].keys() - {"global"} == values.keys()
     assert schema["properties"]["config"]["properties"].keys() == Settings.model_fields.keys()
+
+
+def test_values_that_the_page_shows_are_taken_by_the_chart() -> None:
+    schema = read("helm/values.schema.json")
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    values = [one for one in shown if one.keys() <= schema["properties"].keys()]
+
+    assert values
+    for one in values:
+        jsonschema.Draft7Validator(schema).validate(merged(read("helm/values.yaml"), one))
+
+
+def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """As Helm lays values over the chart's: mappings key by key, anything else as a whole."""
+    both = {name: merged(values[name], more[name]) for name in more if isinstance(values.get(name), dict)}
+    return {**values, **more, **both}
 
 
 @pytest.mark.parametrize(

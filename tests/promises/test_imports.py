@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, requires
 
 import pytest
@@ -49,23 +48,10 @@ def run(code: str) -> str:
 
 
 def test_the_front_door_for_plugins_opens_quickly() -> None:
-    took_s = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run("import predawn.plugins")
-        took_s.append(time.perf_counter() - began)
+    """Its own CPU time, of which other processes take none; a busy or slow machine makes it longer, too, but less."""
+    timed = "import time; began = time.process_time(); import predawn.plugins; print(time.process_time() - began)"
 
-    assert min(took_s) < 0.3 + _bare_start_s()
-
-
-def _bare_start_s() -> float:
-    """What starting Python costs, best of three."""
-    took_s = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run("pass")
-        took_s.append(time.perf_counter() - began)
-    return min(took_s)
+    assert min(float(run(timed)) for _ in range(5)) < 0.3
 
 
 @pytest.mark.parametrize(
@@ -73,7 +59,7 @@ def _bare_start_s() -> float:
     [
         (
             "predawn.plugins",
-            ["aiohttp", "litellm", "torch", "sqlalchemy", "prometheus_client", "alembic", "limits", "yaml"],
+            ["aiohttp", "litellm", "torch", "sqlalchemy", "prometheus_client", "alembic", "limits", "yaml", "asyncio"],
         ),
         ("predawn.proxy.settings_file", ["aiohttp", "litellm", "torch", "sqlalchemy"]),
         ("predawn.proxy.app", ["litellm", "torch", "sqlalchemy", "alembic", "limits", "openai", "dbos"]),

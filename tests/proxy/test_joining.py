@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from predawn.proxy.joining import JoinedWrites, Unhurried
+from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried
 from predawn.proxy.tasks import Tasks
 
 
@@ -132,3 +132,14 @@ async def test_an_awaitable_may_swallow_a_cancellation() -> None:
     await task
 
     assert client.wrote == [b"all the same"]
+
+
+def test_a_flood_of_tiny_events_is_written_as_soon_as_a_large_one() -> None:
+    client = Client()
+    with JoinedWrites(client, client) as writes:
+        for _ in range(1025):
+            writes.add(b"\n\n")
+
+        assert writes.size > MOST_BYTES
+
+    assert client.wrote == [b"\n\n" * 1025]

@@ -1,9 +1,11 @@
 """`Exchange.trail`: the server's part of headers behind a stream."""
 
+import asyncio
+
 import pytest
 
-from predawn.plugins import Plugin, PluginSettings, hookimpl
-from predawn.plugins.testing import Answer, run_plugin
+from predawn.plugins import Plugin, PluginSettings, RequestError, hookimpl
+from predawn.plugins.testing import Answer, run_plugin, workbench
 
 ASKS = {"te": "trailers"}
 
@@ -22,7 +24,7 @@ class Tells(Plugin[PluginSettings]):
 
             async def tell(name=name, value=value):
                 self.asked.append(name)
-                return value
+                return await value() if callable(value) else value
 
             exchange.trail(f"x-{name}", tell)
 
@@ -55,6 +57,22 @@ async def test_a_value_cannot_make_another_header(value):
 
     assert not result.trailers
     assert not result.finished
+
+
+async def test_an_answer_that_is_interrupted_behind_its_end_is_whole():
+    plugin = Tells(one="1")
+    async with workbench(plugin, upstream="Fine.") as bench:
+
+        async def told():
+            (conversation,) = bench._app.generation.service.conversations
+            conversation.interrupt(RequestError(503, "The server stops."))
+            await asyncio.Event().wait()
+
+        plugin.told["one"] = told
+        result = await bench.run("hi", stream=True, headers=ASKS)
+
+    assert (result.text, result.outcome, dict(result.trailers)) == ("Fine.", "ok", {})
+    assert result.raw.endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_stream_that_is_cut_off_asks_nobody():

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from predawn.plugins.sampling.strategies.protocol import Action, Options, Sample, Stop
 from predawn.plugins.sampling.strategies.tally import Group, Tally, weight_of
-from predawn.plugins.sampling.strategies.trust import WITNESSES
+from predawn.plugins.sampling.strategies.trust import WITNESSES, Trust
 from predawn.plugins.sampling.strategies.vote import Vote
 
 WARM_UP = 4
@@ -37,6 +37,10 @@ def sureness(samples: Sequence[Sample]) -> dict[int, float] | None:
     return None
 
 
+def _is_to_teach(trust: Trust) -> bool:
+    return trust.is_due() if trust.is_learnt else trust.may_learn
+
+
 class Confidence(Vote):
     """A vote in which unsure answers count less, and which ends with one that is surely sure enough."""
 
@@ -48,14 +52,8 @@ class Confidence(Vote):
         trust = options.trust
         draws_all = options.min_samples > USUAL_LEAST or options.min_samples >= options.samples
         self._trust = None if draws_all else trust
-        self._checks = self._trust is not None and (not self._trust.is_learnt or self._trust.is_due())
+        self._checks = self._trust is not None and _is_to_teach(self._trust)
         """True for a request that others are to learn from: it is put to a vote whatever its first sample says."""
-
-    def begin(self) -> Iterator[Action]:
-        if self._trusts:
-            yield from self.pool.start(self._few)
-        else:
-            yield from super().begin()
 
     def next(self) -> Iterator[Action]:
         tally = self.tally
@@ -112,7 +110,11 @@ class Confidence(Vote):
         """Every sample about which enough others agree among themselves says how far to trust such samples."""
         if self._trust is None:
             return
-        groups = Tally(self.pool.complete, dict.fromkeys(range(self.pool.started), 1.0)).groups
+        complete = self.pool.complete
+        if complete and sureness(complete) is None:
+            self._trust.heard_nothing()
+            return
+        groups = Tally(complete, dict.fromkeys(range(self.pool.started), 1.0)).groups
         for group in groups:
             for sample in group.samples:
                 witnesses = max((len(one.samples) - (one is group) for one in groups), default=0)

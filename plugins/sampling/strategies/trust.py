@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -30,8 +30,18 @@ FADING: Final = 0.97
 """What the next first sample leaves of the weight of those before it."""
 UNHEARD: Final = 0.5
 """The chance of a sample less sure than any that was learnt from, at most."""
+SILENT: Final = 3
+"""Votes without any log-probability after which none is held only to learn from it."""
 WITNESSES: Final = 2
 """Other samples that must say the same for a sample to be confirmed or refuted by them."""
+
+
+class Place(NamedTuple):
+    """Whose samples, of what, at which effort."""
+
+    tenant: str
+    model: str
+    effort: str
 
 
 class Step(NamedTuple):
@@ -54,13 +64,18 @@ class Step(NamedTuple):
 class Trust:
     """What is known of one tenant's samples of one model at one effort."""
 
-    __slots__ = ("_firsts", "_fresh", "_known", "_steps", "_sure", "_unchecked")
+    __slots__ = ("_firsts", "_fresh", "_known", "_silent", "_steps", "_sure", "_unchecked", "is_loaded", "unwritten")
 
     def __init__(self) -> None:
+        self.is_loaded = False
+        """True once the store has been asked."""
+        self.unwritten = 0
+        """Samples learnt from that the store does not have."""
         self._known: deque[tuple[float, bool]] = deque(maxlen=MOST)
         self._steps: list[Step] = []
         self._fresh = 0
         self._unchecked = 0
+        self._silent = 0
         self._firsts = self._sure = 4.0
         """First samples of requests, and those that were sure enough, the newer ones counting more."""
 
@@ -71,10 +86,32 @@ class Trust:
     def learn(self, sureness: float, *, confirmed: bool) -> None:
         """Take in a sample of which others have said what is right."""
         self._known.append((sureness, confirmed))
+        self.unwritten += 1
+        self._silent = 0
         self._fresh += 1
         if self._fresh >= AT_ONCE or not self._steps:
             self._fresh = 0
             self._steps = stairs(sorted(self._known))
+
+    def heard_nothing(self) -> None:
+        """Samples came without saying how sure the model was."""
+        self._silent += 1
+
+    @property
+    def may_learn(self) -> bool:
+        """False where samples do not say how sure the model was."""
+        return self._silent < SILENT
+
+    def recall(self, known: Iterable[tuple[float, bool]]) -> None:
+        """Put what was learnt before, and read from the store, in front of what has been learnt meanwhile."""
+        self._known = deque((*known, *self._known), maxlen=MOST)
+        self._steps = stairs(sorted(self._known)) if self._known else []
+        self.is_loaded = True
+
+    @property
+    def known(self) -> list[tuple[float, bool]]:
+        """How sure samples were and whether others confirmed them, the oldest first."""
+        return list(self._known)
 
     def chance(self, sureness: float) -> float | None:
         """The chance that others would confirm a sample as sure as this one; `None` until enough is known."""
@@ -142,12 +179,16 @@ class Trusts:
 
     def __init__(self, most: int = 1000) -> None:
         self._most = most
-        self._trusts: OrderedDict[Hashable, Trust] = OrderedDict()
+        self._trusts: OrderedDict[Place, Trust] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._trusts)
 
-    def of(self, *place: Hashable) -> Trust:
+    def __iter__(self) -> Iterator[tuple[Place, Trust]]:
+        return iter(self._trusts.items())
+
+    def of(self, place: Place) -> Trust:
+        """The one for this place; a new one where there is none."""
         trust = self._trusts.get(place)
         if trust is not None:
             self._trusts.move_to_end(place)

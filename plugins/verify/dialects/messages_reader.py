@@ -67,13 +67,15 @@ class MessagesReader:
     def _start(self, event: Chunk, data: dict[str, Any]) -> list[Part]:
         """The head of the message; one that has content already is taken apart."""
         message = data.get("message")
-        blocks = message.get("content") if isinstance(message, dict) else None
-        if not blocks:
+        if not isinstance(message, dict) or not message.get("content"):
             return [part_of(event)]
-        head = event.with_data({**data, "message": {**message, "content": []}})  # type: ignore[dict-item]
-        whole = [one for one in message_events({**message, "stop_reason": None}) if one.event != "message_start"]  # type: ignore[dict-item]
-        inner = [one for one in whole if one.event not in ("message_delta", "message_stop")]
-        return [part_of(head), *(part for one in inner for part in self.read(one))]
+        head = part_of(event.with_data({**data, "message": {**message, "content": []}}))
+        try:
+            whole = message_events(message)
+        except ValueError:
+            return [head]  # what cannot be read is not passed on
+        inner = [one for one in whole if str(one.event).startswith("content_block")]
+        return [head, *(part for one in inner for part in self.read(one))]
 
     def _block(self, data: dict[str, Any]) -> list[Piece]:
         block = data.get("content_block")

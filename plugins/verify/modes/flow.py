@@ -6,6 +6,7 @@ open, and a rule for what a violation does.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -56,25 +57,30 @@ class Noted(NamedTuple):
     deed: Deed
 
 
+class Kept(NamedTuple):
+    """What of a call stays in the answer."""
+
+    tokens: int = 0
+    """Output tokens."""
+    thoughts: int = 0
+    """Those of them that are thoughts."""
+
+
 class Continue(NamedTuple):
     """End the call that makes this choice, and have another one go on as `mending` says."""
 
     choice: int
     mending: Mending
-    kept_tokens: int
-    """Output tokens of the ended call that stay in the answer."""
-    kept_thoughts: int = 0
-    """Those of them that are thoughts."""
+    kept: tuple[Kept, ...]
+    """Of each call that has made the choice so far: a cut may reach into the text of one that ended long ago."""
 
 
 class End(NamedTuple):
     """Nothing more is wanted of this choice."""
 
     choice: int
-    kept_tokens: int
-    """Output tokens of its call that the client gets."""
-    kept_thoughts: int = 0
-    """Those of them that are thoughts."""
+    kept: tuple[Kept, ...]
+    """What the client gets of each call that has made it."""
 
 
 Action: TypeAlias = Send | Ask | Drop | Noted | Continue | End
@@ -83,7 +89,7 @@ Action: TypeAlias = Send | Ask | Drop | Noted | Continue | End
 class _Choice:
     """One choice on its way."""
 
-    __slots__ = ("checks", "holding", "index", "is_finished", "is_over", "marks", "members", "rule", "trace")
+    __slots__ = ("call", "checks", "holding", "index", "is_finished", "is_over", "marks", "members", "rule", "trace")
 
     def __init__(self, index: int, trace: Trace, rule: Rule, is_free: Callable[[Key], bool]) -> None:
         self.index = index
@@ -93,8 +99,10 @@ class _Choice:
         self.checks: set[Check] = set()
         self.members: dict[str, str] = {}
         """What its upstream calls each text."""
-        self.marks: list[tuple[Key, int]] = []
-        """Where each chunk of the running call ended; a chunk is a token."""
+        self.call = 0
+        """Number of the call that makes it."""
+        self.marks: list[tuple[int, Key, int]] = []
+        """Where each chunk of each call ended, as far as they are not cut off; a chunk is a token."""
         self.is_finished = False
         """True once the upstream has said that it ends."""
         self.is_over = False
@@ -109,6 +117,15 @@ class _Choice:
     def called(self) -> bool:
         return any(key.where == "tool_call" for key in self.holding.sent)
 
+    def keep(self, stays: Callable[[Key, int], bool]) -> tuple[Kept, ...]:
+        """Forget the chunks that do not stay; what is left of each call."""
+        self.marks = [mark for mark in self.marks if stays(mark[1], mark[2])]
+        tokens, thoughts = [0] * (self.call + 1), [0] * (self.call + 1)
+        for call, key, _ in self.marks:
+            tokens[call] += 1
+            thoughts[call] += key == REASONING
+        return tuple(map(Kept, tokens, thoughts))
+
 
 class Flow:
     """Feed it `said`, `settled` and `ended`, and do what it returns, in that order."""
@@ -122,6 +139,7 @@ class Flow:
         longest_step: int = LONGEST_STEP,
         holds_thoughts: bool = True,
         is_sent_early: bool = True,
+        most_choices: int = 128,
         mends: Callable[[Check, Trace, int], Mending] = mend,
     ) -> None:
         self._verifiers = tuple(verifiers)
@@ -133,6 +151,9 @@ class Flow:
         """False where the client gets all at the end anyway, so that nothing of it has been sent before."""
         self._is_free: Callable[[Key], bool] = (lambda _: False) if holds_thoughts else (lambda key: key == REASONING)
         self._choices: dict[int, _Choice] = {}
+        self._most_choices = most_choices
+        self._open: deque[int] = deque()
+        """Those that were not over when somebody last looked, and some that are."""
         self._by_check: dict[Check, _Choice] = {}
         self.head: dict[str, Any] = {}
         """What stands around the choices of the answer's first chunk: its id, model and time."""
@@ -140,7 +161,7 @@ class Flow:
     # -- what comes
 
     def said(self, part: Part) -> list[Action]:
-        """A chunk of one choice came from the call that makes it."""
+        """A chunk of one choice came from the call that makes it. Raises `ValueError` for one too many."""
         choice = self._choice(part.choice)
         if choice.is_over or choice.is_finished:
             return []
@@ -160,7 +181,7 @@ class Flow:
             end = start + len(piece.text)
             spans.append(Span(piece.key, start, end))
             if piece.member:  # else it is a gap that nobody wrote
-                choice.marks.append((piece.key, end))
+                choice.marks.append((choice.call, piece.key, end))
                 choice.members[piece.key.where] = piece.member
         if part.finish is not None:
             choice.is_finished = True
@@ -218,7 +239,9 @@ class Flow:
     @property
     def is_over(self) -> bool:
         """True once everything that came was sent or given up, and no verdict is missing."""
-        return all(choice.is_over for choice in self._choices.values())
+        while self._open and self._choices[self._open[0]].is_over:
+            self._open.popleft()
+        return not self._open
 
     def is_open(self, index: int) -> bool:
         """Whether a call that makes this choice should go on."""
@@ -228,7 +251,9 @@ class Flow:
     def thoughts_of(self, index: int) -> int:
         """Tokens of thoughts that the running call has brought to a choice."""
         choice = self._choices.get(index)
-        return sum(key == REASONING for key, _ in choice.marks) if choice is not None else 0
+        if choice is None:
+            return 0
+        return sum(call == choice.call and key == REASONING for call, key, _ in choice.marks)
 
     def trace_of(self, index: int) -> Trace | None:
         """What was said in a choice."""
@@ -240,8 +265,11 @@ class Flow:
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)
         if choice is None:
+            if len(self._choices) >= self._most_choices:
+                raise ValueError("it gave more choices than it was asked for")
             trace = Trace(self._verifiers, index, longest_step=self._longest)
             choice = self._choices[index] = _Choice(index, trace, self._rule(), self._is_free)
+            self._open.append(index)
         return choice
 
     def _ask(self, choice: _Choice, checks: list[Check]) -> list[Action]:
@@ -276,8 +304,8 @@ class Flow:
         why = {"stopped_by": check.verifier.name, "where": check.key.where, "step": check.cut.index}
         finish = finish_of(self.head, choice.index, "content_filter", self._route, predawn=why)
         sent = choice.holding.sent
-        kept = [where for where, end in choice.marks if end <= sent.get(where, 0)]
-        return [*actions, End(choice.index, len(kept), kept.count(REASONING)), *last, Send(finish)]
+        kept = choice.keep(lambda key, end: end <= sent.get(key, 0))
+        return [*actions, End(choice.index, kept), *last, Send(finish)]
 
     def _rewrite(self, choice: _Choice, check: Check) -> list[Action]:
         mending = self._mends(check, choice.trace, choice.holding.sent.get(check.key, 0))
@@ -286,18 +314,19 @@ class Flow:
             return self._stop(choice, check)
         actions = self._drop(choice, lambda one: is_behind(one.key, key) or (one.key == key and one.cut.end > at))
         stays = at if key.where != "tool_call" else -1
-        kept = [one for one, end in choice.marks if not is_behind(one, key) and (one != key or end <= stays)]
-        choice.marks.clear()
+        kept = choice.keep(lambda one, end: not is_behind(one, key) and (one != key or end <= stays))
+        choice.call += 1
         choice.is_finished = False
         choice.trace.cut(key, at)
         choice.holding.cut(key, at)
         check.group.settled(check.cut.index)  # where the step itself stays
         if mending.insert:
-            member = choice.members.get(key.where, key.where)
+            member = choice.members.get(key.where) or ("text" if self._route == "completions" else key.where)
             chunk = chunk_of(self.head, choice.index, member, mending.insert)
+            marks = len(choice.marks)
             actions += self.said(Part(choice.index, (Piece(key, mending.insert, None, member),), None, chunk, True))
-            choice.marks.clear()
-        actions.append(Continue(choice.index, mending, len(kept), kept.count(REASONING)))
+            del choice.marks[marks:]  # no model wrote it
+        actions.append(Continue(choice.index, mending, kept))
         return actions + self._release(choice)
 
     def _retry(self, choice: _Choice, check: Check) -> list[Action]:
@@ -305,8 +334,8 @@ class Flow:
         actions = self._drop(choice, lambda _: True)
         trace = Trace(self._verifiers, choice.index, longest_step=self._longest)
         again = self._choices[choice.index] = _Choice(choice.index, trace, choice.rule, self._is_free)
-        again.members = choice.members
+        again.members, again.call = choice.members, choice.call + 1
         for held in choice.holding.clear():
             again.holding.add(held)
         mending = Mending(check.key, 0, note=check.verdict.feedback if check.verdict else "", is_retry=True)
-        return [*actions, Continue(choice.index, mending, 0)]
+        return [*actions, Continue(choice.index, mending, (Kept(),) * again.call)]

@@ -10,6 +10,7 @@ from predawn.plugins.verify.verifiers.slices import Breath
 
 _FENCE = re.compile(r"^[ \t]{0,12}(`{3,16}|~{3,16})[ \t]*([A-Za-z0-9_+.#-]{0,32})[^\n`]{0,200}$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
+_SAID = re.compile(r"\S")
 _MAGIC = re.compile(r"^([ \t]*(?:\w+[ \t]*=[ \t]*)?)(?:%{1,2}|!{1,2}|\?{1,2})[A-Za-z].*$", re.MULTILINE)
 """Not a line that goes on with `% x` or `!= y`."""
 _PROMPT = re.compile(r"^(?:>>> |\.\.\. |>>>$|\.\.\.$)")
@@ -30,9 +31,15 @@ class Block:
 
 
 def code_block(text: str) -> int:
-    """How long the first step of a text is: prose up to a blank line, or a fenced block with all that is before it."""
+    """How long the first step of a text is: prose up to a blank line, or a fenced block with all that is before it.
+
+    Blank lines go with what follows: a flood of them would be a step each.
+    """
+    said = _SAID.search(text)
+    if said is None:
+        return 0
     fence = _FENCE.search(text)
-    prose = _PARAGRAPH.search(text)
+    prose = _PARAGRAPH.search(text, said.start())
     if prose is not None and (fence is None or prose.end() <= fence.start()):
         return prose.end()
     if fence is None or fence.end() == len(text):

@@ -139,8 +139,7 @@ def _offered(request: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for tool in tools if isinstance(tools, list) else ():
         if not isinstance(tool, Mapping):
             continue
-        function = tool.get("function")
-        inner = function if isinstance(function, Mapping) else tool
+        inner = _declared(tool)
         schema = inner.get("parameters", inner.get("input_schema"))
         if isinstance(name := inner.get("name"), str):
             yield name, schema if isinstance(schema, (dict, bool)) else True
@@ -151,11 +150,17 @@ def _offered(request: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, schema if isinstance(schema, (dict, bool)) else True
 
 
+def _declared(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a tool is, in the shape of chat, of responses, or of messages."""
+    inner = tool.get("custom" if tool.get("type") == "custom" else "function")
+    return inner if isinstance(inner, Mapping) else tool
+
+
 def _is_free(request: Mapping[str, Any], name: str) -> bool:
     """Whether a tool is declared to take a text of any form; that a call says so of itself is not enough."""
     tools = request.get("tools")
     return any(
-        isinstance(tool, Mapping) and tool.get("type") == "custom" and tool.get("name") == name
+        isinstance(tool, Mapping) and tool.get("type") == "custom" and _declared(tool).get("name") == name
         for tool in (tools if isinstance(tools, list) else ())
     )
 

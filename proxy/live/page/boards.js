@@ -84,7 +84,7 @@ export class Boards {
     }
     const columns = Object.keys(rows?.[0] ?? {});
     shown.tHead.replaceChildren(el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column))));
-    shown.tBodies[0].replaceChildren(...(rows ?? []).map((row) => el("tr", {}, ...columns.map((column) => el("td", {}, row[column] === null ? "" : String(row[column]))))));
+    shown.tBodies[0].replaceChildren(...(rows ?? []).map((row) => el("tr", {}, ...columns.map((column) => el("td", {}, String(row[column] ?? ""))))));
   }
 }
 

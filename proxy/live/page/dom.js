@@ -19,12 +19,16 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Rows by key: those that stay keep their element, and with it focus and selection. */
+/** Rows by key, each once: those that stay keep their element, and with it the focus, wherever they move. */
 export function keyed(body, items, keyOf, make, update) {
   const there = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  const focused = body.contains(document.activeElement) ? document.activeElement : null;
+  const shown = new Set();
   let place = body.firstElementChild;
   for (const item of items) {
     const key = String(keyOf(item));
+    if (shown.has(key)) continue;
+    shown.add(key);
     let row = there.get(key);
     there.delete(key);
     if (!row) {
@@ -36,6 +40,7 @@ export function keyed(body, items, keyOf, make, update) {
     else body.insertBefore(row, place);
   }
   for (const row of there.values()) row.remove();
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
 /** Cells of a row, as texts or elements. */

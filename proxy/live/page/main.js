@@ -2,8 +2,9 @@
 
 import { Boards } from "./boards.js";
 import { $, cells, count, duration, el, keyed, rate, say, tag } from "./dom.js";
+import { browser } from "./memory.js";
 import { Record } from "./record.js";
-import { ask, events, keep } from "./stream.js";
+import { ask, events, isSendable, keep } from "./stream.js";
 import { deeds, describe, Timeline } from "./timeline.js";
 import { Totals } from "./totals.js";
 import { Trying } from "./trying.js";
@@ -14,28 +15,47 @@ const HIDDEN_MS = 30_000;
 
 const record = new Record();
 const openExchange = (row) => record.exchange(row, timeline.now());
-const timeline = new Timeline($("timeline"), (row) => say($("chosen"), describe(row, timeline.now())), openExchange);
+const timeline = new Timeline($("timeline"), tellChosen, openExchange);
 const totals = new Totals($("totals"));
 const boards = new Boards((one) => record.context(one));
 const trying = new Trying((id) => openExchange(mine(id)));
 globalThis.predawn = { timeline }; // to look at from the console
 
 let isPaused = false;
-let pid = null;
+let serving = null; // which process; another counts its time from another moment
 let inFlight = 0;
 let latest = [];
 let shownCounts = [];
 let connection = null;
 
+/** What is known of a try: it may not be among those that are shown, or its end is on its way here. */
 function mine(id) {
   const found = [...timeline.rows.values()].find((row) => row.id === id);
-  if (!found) return { id, tenant: "default", model: $("try-model").value, start: 0, closed: 0, outcome: "ok" };
-  return { ...found, closed: found.closed ?? timeline.latest, outcome: found.outcome ?? "ok" }; // its end is on its way here
+  if (!found) return { id, model: $("try-model").value, closed: null };
+  return { ...found, closed: found.closed ?? timeline.latest, outcome: found.outcome ?? "ok" };
+}
+
+/** Shown as it changes; read out only when it is another, or over. */
+function tellChosen(row, isNews) {
+  const text = describe(row, timeline.now());
+  say($("chosen"), text);
+  if (isNews) say($("chosen-told"), text);
 }
 
 // -- what the server tells
 
+function meet(process) {
+  if (serving !== null && serving !== process) {
+    timeline.clear();
+    totals.forget();
+    latest = [];
+    shownCounts = [];
+  }
+  serving = process;
+}
+
 function turn(data) {
+  meet(data.process);
   inFlight = data.in_flight;
   shownCounts.push([data.now, data.ended.length, data.ended_count]);
   while (shownCounts.length && shownCounts[0][0] < data.now - 5000) shownCounts.shift();
@@ -47,12 +67,7 @@ function turn(data) {
 }
 
 function state(data) {
-  if (pid !== null && pid !== data.pid) {
-    timeline.clear();
-    totals.forget();
-    latest = [];
-  }
-  pid = data.pid;
+  meet(data.process);
   if (isPaused) return;
   totals.show(data, inFlight);
   boards.show(data);
@@ -93,7 +108,7 @@ function showLatest() {
   const table = $("latest");
   if (table.matches(":hover") || table.contains(document.activeElement)) return;
   const rows = latest.slice(-LATEST).reverse();
-  keyed(table.tBodies[0], rows, (row) => `${row.tenant}\n${row.id}\n${row.start}`, latestRow, (made, row) => {
+  keyed(table.tBodies[0], rows, (row) => row.key, latestRow, (made, row) => {
     const whole = (row.answered ?? row.closed) - row.start;
     cells(made, [null, row.model, tag(row.outcome.replaceAll("_", " "), row.outcome === "ok" ? "good" : row.outcome === "client_closed" ? "plain" : "bad"), row.first ? duration(row.first - row.start) : "–", duration(whole), count(row.tokens?.[1] ?? 0), deeds(row)]);
   });
@@ -132,8 +147,9 @@ async function watch(signal) {
 
 function askForKey(error) {
   const form = $("key-form");
+  const why = "This page asks for the admin key of the server (server.admin_key in its settings).";
   const isWrong = form.dataset.tried === "true";
-  say($("key-why"), isWrong ? error.message : "This page asks for the admin key of the server (server.admin_key in its settings).");
+  say($("key-why"), isWrong ? error.message : why);
   form.hidden = false;
   keep("");
   $("key").focus();
@@ -141,8 +157,10 @@ function askForKey(error) {
     form.onsubmit = (event) => {
       event.preventDefault();
       form.dataset.tried = "true";
-      keep($("key").value.trim());
+      const key = $("key").value.trim();
       $("key").value = "";
+      if (!isSendable(key)) return say($("key-why"), "It has signs that no key has.");
+      keep(key);
       resolve();
     };
   });
@@ -184,7 +202,7 @@ $("pause").addEventListener("click", () => {
   isPaused = !isPaused;
   $("pause").setAttribute("aria-pressed", String(isPaused));
   say($("pause"), isPaused ? "Go on" : "Pause");
-  tell($("connection").dataset.state, isPaused ? "paused" : "live");
+  if ($("connection").dataset.state === "live") tell("live", isPaused ? "paused" : "live");
   timeline.freeze(isPaused);
 });
 $("window").addEventListener("change", () => timeline.span(Number($("window").value)));
@@ -195,9 +213,9 @@ function paint(scheme) {
   timeline.paint();
 }
 const scheme = $("scheme");
-scheme.value = localStorage.getItem("predawn-scheme") ?? "auto";
+scheme.value = browser.get("predawn-scheme") || "auto";
 scheme.addEventListener("change", () => {
-  localStorage.setItem("predawn-scheme", scheme.value);
+  browser.set("predawn-scheme", scheme.value);
   paint(scheme.value);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => timeline.paint());

@@ -1,17 +1,40 @@
 // Server-sent events by `fetch`, which unlike EventSource can carry a key in a header.
 
+import { tab } from "./memory.js";
+
 const OWN = { "x-predawn-live": "1" };
-const KEY = "predawn-admin-key";
+const ADMIN_KEY = "predawn-admin-key";
+const CLIENT_KEY = "predawn-client-key";
 
 /** What every request for data carries. */
-export function headers() {
-  const key = sessionStorage.getItem(KEY);
+function headers() {
+  const key = tab.get(ADMIN_KEY);
   return key ? { ...OWN, "x-predawn-admin-key": key } : OWN;
 }
 
+/** The admin key, for this tab. */
 export function keep(key) {
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
+  tab.set(ADMIN_KEY, key);
+}
+
+/** The key that tries are made with, for this tab. */
+export function clientKey() {
+  return tab.get(CLIENT_KEY);
+}
+
+export function keepClientKey(key) {
+  tab.set(CLIENT_KEY, key);
+}
+
+/** What a request in a client's name carries, too. */
+export function asClient() {
+  const key = clientKey();
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+/** True for a key that a header can carry. */
+export function isSendable(key) {
+  return /^[\x20-\x7e]*$/.test(key);
 }
 
 /** An answer that is an error, with the server's own words. */
@@ -23,7 +46,7 @@ export class Refused extends Error {
   }
 }
 
-export async function refusal(response) {
+async function refusal(response) {
   try {
     const { error } = await response.json();
     return new Refused(response.status, error.message, error.code);

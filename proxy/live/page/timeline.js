@@ -11,12 +11,9 @@ const MOST_KEPT = 4000;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-export function keyOf(row) {
-  return `${row.tenant}\n${row.id}`;
-}
-
-export function endOf(row, now) {
-  return row.closed ?? row.answered ?? now;
+/** Until when something happened to it: of one that is answered, something may still be found out. */
+function endOf(row, now) {
+  return row.closed ?? now;
 }
 
 export class Timeline {
@@ -94,17 +91,16 @@ export class Timeline {
     this.offset = this.offset === null || Math.abs(seen - this.offset) > 1000 ? seen : this.offset + (seen - this.offset) * 0.1;
     this.latest = now;
     const here = new Set();
-    for (const row of running) here.add(this.put(row));
-    for (const row of ended) here.add(this.put(row));
+    for (const row of [...running, ...ended]) {
+      this.put(row);
+      here.add(row.key);
+    }
     for (const [key, row] of this.rows) {
-      if (row.closed === undefined && !here.has(key)) {
-        this.put({ ...row, closed: now, outcome: "unknown" });
-      }
+      if (row.closed === undefined && !here.has(key)) this.put({ ...row, closed: now, outcome: "unknown" });
     }
     this.prune(now);
     this.dirty = true;
     if (still.matches) this.draw();
-    return here;
   }
 
   /** Nothing more is heard of those on their way. */
@@ -123,9 +119,8 @@ export class Timeline {
   }
 
   put(row) {
-    const key = keyOf(row);
+    const { key } = row;
     const old = this.rows.get(key);
-    row.key = key;
     row.units = tall(row);
     row.lane = old?.lane ?? -1;
     const end = row.closed ?? Infinity;
@@ -133,20 +128,22 @@ export class Timeline {
     else if (old && old.lane >= 0 && old.units === row.units) this.lanes.hold(row.lane, end, row.units);
     else {
       if (old && old.lane >= 0) this.lanes.hold(old.lane, row.start, old.units);
-      row.lane = this.lanes.take(row.start - (row.notes || row.slept ? 200 : 0), end, row.units);
-      row.isCrowded = row.lane < 0;
+      this.settle(row);
     }
     this.rows.set(key, row);
     if (this.chosen?.key === key) this.choose(row);
-    return key;
+  }
+
+  /** Find a place for a bar, if there is one. */
+  settle(row) {
+    row.lane = this.lanes.take(row.start - (row.notes || row.slept ? 200 : 0), row.closed ?? Infinity, row.units);
+    row.isCrowded = row.lane < 0;
   }
 
   /** Every bar's place anew, after the canvas has changed its height. */
   place() {
     this.lanes.clear();
-    for (const row of [...this.rows.values()].sort((a, b) => a.start - b.start)) {
-      row.lane = this.lanes.take(row.start, row.closed ?? Infinity, row.units);
-    }
+    for (const row of [...this.rows.values()].sort((a, b) => a.start - b.start)) this.settle(row);
     this.dirty = true;
   }
 
@@ -175,9 +172,10 @@ export class Timeline {
   }
 
   choose(row) {
+    const isNews = row?.key !== this.chosen?.key || row?.closed !== undefined;
     this.chosen = row;
     this.dirty = true;
-    this.onChosen(row);
+    this.onChosen(row, isNews);
     if (still.matches) this.draw();
   }
 
@@ -263,11 +261,11 @@ export class Timeline {
     const waits = row.first === null && row.stream ? answered : written;
     this.bar(start, this.x(waits), top, BAR, colours.waiting);
     if (waits < answered) this.bar(this.x(waits), this.x(answered), top, BAR, colours.during);
-    if (row.closed !== undefined && row.answered && row.closed > row.answered) this.drawAfter(this.x(row.answered), this.x(row.closed), top);
+    if (row.answered !== null && endOf(row, now) > row.answered) this.drawAfter(this.x(row.answered), this.x(endOf(row, now)), top);
     if (row.checks) this.drawChecks(row, top, answered);
     if (row.calls?.length > 1) this.drawCalls(row, top + BAR + 3);
     const end = this.x(answered);
-    if (row.closed !== undefined && row.outcome !== "ok") this.drawFailure(row, start, end, top);
+    if (row.closed !== undefined && !["ok", "unknown"].includes(row.outcome)) this.drawFailure(row, start, end, top);
     if (this.chosen?.key === row.key) {
       context.strokeStyle = colours.chosen;
       context.lineWidth = 2;
@@ -322,7 +320,7 @@ export class Timeline {
 
   drawFailure(row, start, end, top) {
     const { context, colours } = this;
-    context.strokeStyle = row.outcome === "unknown" || row.outcome === "client_closed" ? colours.quiet : colours.failed;
+    context.strokeStyle = row.outcome === "client_closed" ? colours.quiet : colours.failed;
     context.lineWidth = 1.5;
     context.strokeRect(start - 0.5, top - 0.5, Math.max(end - start, 2) + 1, BAR + 1);
     const x = end + 6;
@@ -339,7 +337,7 @@ export class Timeline {
 /** When verifiers objected: by the decision that followed, which knows its time, or else by the verdicts. */
 function objections(row) {
   const decided = (row.decisions ?? []).filter(([, , at, action]) => action && at !== null).map(([, , at]) => at);
-  return decided.length ? decided : (row.marks ?? []).filter(([, outcome]) => outcome === "violation").map(([at]) => at);
+  return decided.length ? decided : (row.marks ?? []);
 }
 
 /** One exchange in words. */
@@ -348,13 +346,20 @@ export function describe(row, now) {
   const parts = [`${row.id}: ${row.model}`];
   if (row.upstream) parts.push(`by ${row.upstream}`);
   if (row.first) parts.push(`first token after ${duration(row.first - row.start)}`);
-  if (row.closed === undefined) parts.push(`on its way for ${duration(now - row.start)}`);
-  else parts.push(`${row.outcome.replaceAll("_", " ")} after ${duration((row.answered ?? row.closed) - row.start)}`);
+  if (row.start !== undefined) parts.push(fate(row, now));
   if (row.calls?.length > 1) parts.push(`${row.calls.length}${row.more_calls ? " or more" : ""} calls`);
   if (row.notes) parts.push(`${row.notes} notes put in`);
   if (row.checks) parts.push(`${row.checks[0]} checks passed, ${row.checks[1]} objected`);
   if (row.effort) parts.push(`effort ${row.effort}`);
   return `${parts.join(", ")}.`;
+}
+
+function fate(row, now) {
+  const answered = duration((row.answered ?? row.closed) - row.start);
+  if (row.outcome === "unknown") return `nothing heard of it after ${answered}`;
+  if (row.closed !== undefined) return `${row.outcome.replaceAll("_", " ")} after ${answered}`;
+  if (row.answered !== null) return `answered after ${answered}, and something is still found out about it`;
+  return `on its way for ${duration(now - row.start)}`;
 }
 
 /** What plugins decided, in a few words. */

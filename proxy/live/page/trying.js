@@ -1,9 +1,7 @@
 // A prompt, asked twice at the same time: with plugins and without.
 
 import { $, count, duration, el, say } from "./dom.js";
-import { ask, events } from "./stream.js";
-
-const CLIENT_KEY = "predawn-client-key";
+import { asClient, ask, clientKey, events, isSendable, keepClientKey } from "./stream.js";
 
 export class Trying {
   constructor(onRecord) {
@@ -17,7 +15,8 @@ export class Trying {
     $("try-prompt").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("try").requestSubmit();
     });
-    $("try-key").value = sessionStorage.getItem(CLIENT_KEY) ?? "";
+    $("try-key").value = clientKey();
+    $("try-key").addEventListener("input", () => $("try-key").setCustomValidity(isSendable($("try-key").value) ? "" : "No key has such signs."));
   }
 
   show(state) {
@@ -27,7 +26,8 @@ export class Trying {
       list.replaceChildren(...named.map((name) => el("option", { value: name })));
     }
     const field = $("try-model");
-    if (!field.value && document.activeElement !== field) field.value = named[0] ?? (state.models.length ? "any" : "");
+    if (!field.value && document.activeElement !== field) field.value = named[0] ?? "";
+    field.placeholder = state.models.includes("*") ? "any name" : "";
     $("try-key-label").hidden = !state.keys;
   }
 
@@ -37,8 +37,7 @@ export class Trying {
     $("try-go").disabled = true;
     $("try-stop").disabled = false;
     say($("try-told"), "Asking.");
-    const key = $("try-key").value.trim();
-    if (key) sessionStorage.setItem(CLIENT_KEY, key);
+    keepClientKey($("try-key").value.trim());
     const body = JSON.stringify({
       model: $("try-model").value,
       messages: [{ role: "user", content: $("try-prompt").value }],
@@ -46,12 +45,15 @@ export class Trying {
       stream: true,
       stream_options: { include_usage: true },
     });
-    const sides = ["on", "off"].map((plugins) => new Side($(`answer-${plugins}`), this.onRecord).run(plugins, body, key, this.stops.signal));
-    const told = await Promise.all(sides);
-    say($("try-told"), told.join(" "));
-    this.stops = null;
-    $("try-go").disabled = false;
-    $("try-stop").disabled = true;
+    const sides = ["on", "off"].map((plugins) => new Side($(`answer-${plugins}`), this.onRecord).run(plugins, body, this.stops.signal));
+    try {
+      const told = await Promise.all(sides);
+      say($("try-told"), told.join(" "));
+    } finally {
+      this.stops = null;
+      $("try-go").disabled = false;
+      $("try-stop").disabled = true;
+    }
   }
 }
 
@@ -65,7 +67,7 @@ class Side {
     this.kind = "";
   }
 
-  async run(plugins, body, key, signal) {
+  async run(plugins, body, signal) {
     this.place.setAttribute("aria-busy", "true");
     this.facts.replaceChildren();
     this.text.replaceChildren();
@@ -79,7 +81,7 @@ class Side {
         method: "POST",
         body,
         signal,
-        headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) },
+        headers: { "Content-Type": "application/json", ...asClient() },
       });
       this.id = response.headers.get("x-request-id") ?? "";
       for await (const [, data] of events(response)) {

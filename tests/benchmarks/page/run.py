@@ -29,7 +29,8 @@ from tests.page.checks import frames
 
 from predawn.proxy.accounting import Account
 from predawn.proxy.exchange import Call, Exchange, Verdict
-from predawn.proxy.live.feed import MOST_NOTABLE, MOST_PLAIN, MOST_RUNNING, Feed
+from predawn.proxy.live.feed import MOST_NOTABLE, MOST_PLAIN, MOST_RUNNING, MOST_TROUBLED, Feed
+from predawn.proxy.live.glance import LONGEST_ID, LONGEST_WORD, MOST_CALLS, MOST_DECISIONS, MOST_MARKS
 from predawn.proxy.live.totals import Totals
 from predawn.proxy.metrics import Metrics
 
@@ -134,17 +135,18 @@ async def _view(http: aiohttp.ClientSession, admin: str) -> None:
 
 
 class _Talk:
-    """A conversation as the feed sees it."""
+    """A conversation as the feed sees it, with as much to tell as is ever told."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.exchange = exchange = Exchange(
-            b"{}", id="req_0123456789abcdef01234567", model="a-model", started=perf_counter()
-        )
+    def __init__(self, feed: Feed, outcome: str) -> None:
+        word, ident = "w" * LONGEST_WORD, "i" * LONGEST_ID
+        self.exchange = exchange = Exchange(b"{}", id=ident, tenant=ident, model=word, started=perf_counter())
         self.account = Account()
-        exchange.verdicts += [Verdict("pass")] * 20
-        exchange.ledger.calls += [Call("up", "m", "sample", outcome="ok") for _ in range(5)]
-        for what in ("assessed", "allocated", "answered", "pass"):
-            exchange.decide("plugin", what)
+        exchange.upstream = word
+        exchange.outcome = outcome  # type: ignore[assignment]
+        exchange.verdicts += [Verdict("violation", at_s=0.1)] * MOST_MARKS
+        exchange.ledger.calls += [Call(word, word, "sample", outcome=word) for _ in range(MOST_CALLS)]
+        for _ in range(MOST_DECISIONS):
+            exchange.decide(word, word)
         feed.is_watched = True
 
     @property
@@ -153,9 +155,10 @@ class _Talk:
 
 
 def parts() -> dict[str, float]:
-    """CPU of each part, in microseconds, where every exchange is as long to tell as may be."""
-    feed, totals = Feed(), Totals(Metrics(CollectorRegistry()))
-    running, over = {_Talk(feed) for _ in range(200)}, [_Talk(feed) for _ in range(50)]
+    """CPU of each part, in microseconds, where every exchange is as long to tell as may be, and 50 models are served."""
+    feed, totals = Feed(), Totals(_metrics(models=50))
+    running = {_Talk(feed, "ok") for _ in range(200)}
+    over = [_Talk(feed, outcome) for outcome in ("ok", "upstream_error") for _ in range(25)]
     turns, states, bytes_ = 400, 400, 0
     began = process_time()
     for _ in range(turns):
@@ -172,8 +175,21 @@ def parts() -> dict[str, float]:
         "state_us": state * 1e6,
         "share_of_a_core": 4 * whole + state,
         "bytes_of_a_turn": bytes_,
-        "shown_at_most": MOST_RUNNING + MOST_PLAIN + MOST_NOTABLE,
+        "shown_at_most": MOST_RUNNING + MOST_PLAIN + MOST_NOTABLE + MOST_TROUBLED,
     }
+
+
+def _metrics(models: int) -> Metrics:
+    """What a server has counted that serves so many models, streamed and not, with some errors."""
+    metrics = Metrics(CollectorRegistry())
+    for model in (f"model-{number}" for number in range(models)):
+        for code in ("200", "400", "429", "502"):
+            metrics.requests.of("chat", model, "up", code, "true").inc()
+        for kind in ("input", "output"):
+            metrics.tokens.of(model, "up", kind, "serve").inc()
+        for stream in ("true", "false"):
+            metrics.request_duration.of("chat", model, "up", stream).observe(0.5)
+    return metrics
 
 
 async def in_browser(folder: Path, program: str) -> dict[str, object]:
@@ -207,7 +223,7 @@ async def measure() -> Evidence:
     found.bars = {
         "server_share": Bar(cost["added_share"], 0.03, "of a core at 200 requests per second"),
         "parts_share": Bar(
-            found.figures["parts"]["share_of_a_core"], 0.03, "of a core, every exchange as long as may be"
+            found.figures["parts"]["share_of_a_core"], 0.03, "of a core, every exchange as long as may be, 50 models"
         ),
         "first_paint_ms": Bar(statistics.median(seen["first_paint_ms"]) if seen else None, 1000, "ms", why),
         "frames_per_s": Bar(seen["fps"] if seen else None, 30, "frames per second", why, at_least=True),

@@ -33,6 +33,28 @@ SCHEMAS: list[dict[str, Any]] = [
     {"$ref": "#"},
     {"patternProperties": {"^(a+)+$": True}},
 ]
+FLOODED = 1 << 18
+FLOODS: dict[str, bytes] = {
+    "blank lines": b"\n" * FLOODED,
+    "comments": b": x\n\n" * (FLOODED // 5),
+    "half an event": b"data: " + b"x" * FLOODED,
+    "not json": b"data: " + b"[" * FLOODED + b"\n\n",
+    "empty": b"data: {}\n\n" * (FLOODED // 10),
+    "choices": b"".join(
+        b'data: {"choices": [{"index": %d, "delta": {"content": "a. "}}]}\n\n' % at for at in range(FLOODED // 64)
+    ),
+    "calls": b"".join(
+        b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": %d, "function": {"name": "f", "arguments": "{}"}}]}}]}\n\n'
+        % at
+        for at in range(FLOODED // 120)
+    ),
+    "one call by turns": b"".join(
+        b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": %d, "function": {"arguments": "xxxx"}}]}}]}\n\n'
+        % (at % 2)
+        for at in range(FLOODED // 110)
+    ),
+}  # fmt: skip
+"""What an upstream may say that is hardly an answer."""
 SCHEMA_BAIT = '{"a": ' + "[" * 150 + "]" * 150 + f', "{"a" * 36}!": "{"a" * 33}!"}}'
 CODE_BAITS = [
     "(" * 3900,

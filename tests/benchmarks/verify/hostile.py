@@ -1,8 +1,9 @@
 """How long hostile text keeps the event loop to itself, by the clock on the wall: `python -m tests.benchmarks.verify.hostile`.
 
-Every built-in verifier is given a megabyte of each bait, in a process that does nothing else; and whole answers of such
-text go through a server's own way of verifying. What the scheduler says that another program had the core for is taken off;
-and since whatever else disturbs can only make a figure larger, what was slow is looked at again, and the shortest counts.
+Every built-in verifier is given a megabyte of each bait, in a process that does nothing else; whole answers of such text, and
+what is hardly an answer, go through a server's own way of verifying. What the scheduler says that another program had the core
+for is taken off; and since whatever else disturbs can only make a figure larger, what was slow is looked at again, and the
+shortest counts. Nothing may go on for a case that is over, and the process may not grow beyond its bar.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from functools import partial
 from typing import Any, Self
 
 from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence
-from tests.benchmarks.verify.baits import BAITS, CODE_BAITS, LARGE, OPTIONS, SCHEMA_BAIT, SCHEMAS, large
+from tests.benchmarks.verify.baits import BAITS, CODE_BAITS, FLOODS, LARGE, OPTIONS, SCHEMA_BAIT, SCHEMAS, large
 from tests.benchmarks.verify.reading import SaidJudge
 
 from predawn.plugins import Exchange
@@ -31,8 +33,11 @@ from predawn.proxy.extensions import Step
 from predawn.proxy.tasks import Tasks
 
 LONGEST_S = 0.02
+MOST_MB = 256
+"""What the process may grow by, from its first case to its largest."""
 LOOKED_AT_S = 0.25
 """Of each case: what has not held the loop up by then goes on in slices as it has begun."""
+ASKED = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hello"}]}'
 SAID = 1 << 16
 """Characters of it that a model says which a verifier asks."""
 NESTED = ("nested", "brackets", "emoji", "sums", "lines", "ones", "fences", "backslashes")
@@ -101,19 +106,34 @@ async def looked_at(loop: Loop, name: str, text: str, request: Any = None) -> No
 
 async def answered(loop: Loop, mode: Any, text: str, chunks: int) -> None:
     """A whole answer, verified by all that need no model."""
+    size = len(text) // chunks
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    await relayed(
+        loop,
+        mode,
+        *(
+            b"data: "
+            + json.dumps({"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]}).encode()
+            + b"\n\n"
+            for piece in pieces
+        ),
+    )
+
+
+async def relayed(loop: Loop, mode: Any, *raw: bytes) -> None:
+    """The same of what an upstream says, byte for byte."""
     names = [name for name in BUILT_IN if name not in ("judge", "answer_fork")]
     told = [{name: OPTIONS[name]} if name in OPTIONS else name for name in names]
     settings = VerifySettings.model_validate({"verifiers": told, "mode": mode, "then": "accept"})
-    size = len(text) // chunks
-    pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    raw = tuple(
-        b"data: " + json.dumps({"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]}).encode() + b"\n\n"
-        for piece in pieces
-    )
     script = Script.of(Answer(raw=(*raw, b"data: [DONE]\n\n")))
     async with workbench(VerifyPlugin(settings), upstream=script, strict=False) as bench:
         async with loop, asyncio.timeout(4 * LOOKED_AT_S):
-            await bench.run("hello", stream=True)
+            # `run` would look at each chunk again, which is no server's work
+            await bench.http("POST", "/v1/chat/completions", ASKED, headers={"Content-Type": "application/json"})
+
+
+async def flooded(loop: Loop, mode: Any, raw: bytes) -> None:
+    await relayed(loop, mode, raw)
 
 
 def cases() -> Iterator[Case]:
@@ -145,6 +165,8 @@ def cases() -> Iterator[Case]:
                     f"{bait} in {chunks}",
                     partial(answered, mode=mode, text=text, chunks=chunks),
                 )
+        for name, raw in FLOODS.items():
+            yield Case(f"an answer in {mode}", f"flood of {name}", partial(flooded, mode=mode, raw=raw))
 
 
 async def stall(case: Case) -> Loop:
@@ -155,13 +177,23 @@ async def stall(case: Case) -> Loop:
     return loop
 
 
+def left_over() -> list[str]:
+    """Tasks of ours that go on though all is over."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("predawn.")]
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 async def measured(times: int) -> dict[str, Any]:
-    """By verifier: the longest turn, and what made it."""
+    """By verifier: the longest turn, and what made it; and by how much the process has grown."""
     await answered(Loop(), "gate", "Warm. 3 + 4 = 7. " * 20, 10)  # what is imported late is there now
     gc.collect()
     gc.freeze()  # as the server does, and as rarely as it
     gc.set_threshold(10_000, 20, 50)
     found: dict[str, dict[str, Any]] = {}
+    began_mb = peak_mb()
     for case in cases():
         gc.collect()  # what the case before has left is not this one's
         loop = await stall(case)
@@ -171,11 +203,13 @@ async def measured(times: int) -> dict[str, Any]:
                 break
             again = await stall(case)
             wall_s, cpu_s = min(wall_s, again.wall_s), min(cpu_s, again.cpu_s)
+        if left := left_over():
+            raise RuntimeError(f"{case.what}: {case.bait}: {len(left)} tasks go on, {left[:3]}")
         worst = found.setdefault(case.what, {"wall_ms": 0.0, "cases": 0})
         worst["cases"] += 1
         if wall_s * 1000 > worst["wall_ms"]:
             worst |= {"wall_ms": wall_s * 1000, "cpu_ms": cpu_s * 1000, "bait": case.bait}
-    return found
+    return {"cases": found, "grown_mb": peak_mb() - began_mb}
 
 
 def hostile(evidence: Evidence, times: int = 3) -> None:
@@ -183,8 +217,9 @@ def hostile(evidence: Evidence, times: int = 3) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.verify.hostile", "--times", str(times)]
     done = subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT, timeout=600)
     found = evidence.figures["hostile"] = json.loads(done.stdout)
-    name, worst = max(found.items(), key=lambda one: one[1]["wall_ms"])
+    name, worst = max(found["cases"].items(), key=lambda one: one[1]["wall_ms"])
     evidence.bars["hostile_text_stall"] = Bar(worst["wall_ms"], LONGEST_S * 1000, "ms", f"{name}: {worst['bait']}")
+    evidence.bars["hostile_text_memory"] = Bar(found["grown_mb"], MOST_MB, "MB")
 
 
 def main() -> None:

@@ -47,6 +47,26 @@ async def test_a_knob_that_changes_nothing_is_left_alone():
     assert "reasoning_effort" not in result.sent.json
 
 
+async def test_one_answer_that_thinks_more_by_chance_proves_nothing():
+    def choose(received):
+        is_lucky = "train" in received.text and received.json["reasoning_effort"] == "high"
+        return Answer(text="95", reasoning="hm " * (24 if is_lucky else 20))
+
+    capability, _ = await found(choose)
+
+    assert capability.obeys is False
+
+
+async def test_one_answer_that_thinks_less_by_chance_disproves_nothing():
+    def choose(received):
+        is_high = received.json["reasoning_effort"] == "high"
+        return Answer(text="95", reasoning="hm " * (60 if is_high and "train" not in received.text else 20))
+
+    capability, _ = await found(choose)
+
+    assert capability.obeys
+
+
 async def test_a_model_that_cannot_be_asked_keeps_what_the_settings_declare():
     def choose(received):
         return Answer(status=503) if "train" in received.text else "fine"

@@ -11,6 +11,7 @@ from tests.plugins.budget.cases import CONFIG, EASY, HARD, outcome
 from predawn.plugins import Difficulty, Plugin, Verdict, hookimpl
 from predawn.plugins.budget import BudgetPlugin
 from predawn.plugins.budget.capabilities import BELIEVED
+from predawn.plugins.sampling import SamplingPlugin, SamplingSettings
 from predawn.plugins.testing import Answer, ScriptedUpstream, run_plugin, workbench
 from predawn.proxy.dispatch import HookError
 
@@ -391,7 +392,7 @@ async def test_samples_and_checks_are_granted_only_where_a_plugin_draws_and_make
         alone = (await bench.run(ask(n=2))).exchange.budget
     bare = (await run(ask(), {"tiers": tiers})).exchange.budget
 
-    assert (granted.samples, granted.rounds, granted.verify) == (4, 2, True)
+    assert (granted.samples, granted.rounds, granted.verify) == (8, 1, True)
     assert (alone.samples, alone.rounds) == (1, 1)
     assert (bare.samples, bare.rounds, bare.verify) == (1, 1, False)
 
@@ -399,8 +400,8 @@ async def test_samples_and_checks_are_granted_only_where_a_plugin_draws_and_make
 @pytest.mark.parametrize(
     ("text", "model", "expected"),
     [
-        (HARD, "thinker", ("high", 2, 2)),
-        (HARD, "plain", (None, 4, 2)),
+        (HARD, "thinker", ("high", 4, 1)),
+        (HARD, "plain", (None, 8, 1)),
         ("What is 3 + 4 times 2?", "thinker", ("medium", 8, 1)),
     ],
 )
@@ -411,6 +412,21 @@ async def test_chains_get_depth_and_short_tasks_width(text, model, expected):
         budget = (await bench.run(ask(text, model))).exchange.budget
 
     assert (budget.effort, budget.samples, budget.rounds) == expected
+
+
+@pytest.mark.parametrize("ceiling", ["request_tokens", "tokens_per_day"])
+async def test_a_ceiling_leaves_a_client_that_asks_for_samples_as_many_as_it_has_room_for(ceiling):
+    sampling = SamplingPlugin(SamplingSettings(epsilon=1e-6))
+    plugin = BudgetPlugin(BudgetPlugin.settings_type(ceilings={ceiling: 4000}))
+    wish = {"predawn": {"sampling": {"strategy": "vote", "samples": 5, "min_samples": 5}}}
+    async with workbench(plugin, sampling, upstream="It is 42.", config=CONFIG) as bench:
+        open_ended = await bench.run(ask(model="plain", **wish))
+    async with workbench(plugin, sampling, upstream="It is 42.", config=CONFIG) as bench:
+        limited = await bench.run(ask(model="plain", max_tokens=1000, **wish))
+
+    assert (open_ended.status, open_ended.text, len(open_ended.requests)) == (200, "It is 42.", 1)
+    assert open_ended.sent.json["max_tokens"] == 4000
+    assert (limited.status, len(limited.requests)) == (200, 3)
 
 
 class Noting(Plugin):

@@ -158,6 +158,27 @@ async def test_a_connection_that_is_lost_ends_the_call_after_what_came() -> None
     assert (side.heard.text, side.is_whole, side.failure is source.error) == ("one", False, True)
 
 
+async def test_a_connection_that_is_lost_while_nobody_waits_is_found_lost() -> None:
+    source, busy = Fed(), asyncio.Event()
+    untaken = Untaken(source, lambda raw: Chunk(raw) if b"one" in raw else None, "up")
+
+    async def listen() -> None:
+        async for _ in untaken:
+            await busy.wait()
+
+    task = Tasks().spawn(listen(), "listen")
+    await settle()
+    source.feed(event("one") + event("two"))
+    await settle()
+    source.error = UpstreamError("up", "truncated", "the answer was cut off", sent_nothing=False)
+    source.feed(b"")
+    busy.set()
+
+    async with asyncio.timeout(1):
+        with pytest.raises(UpstreamError, match="cut off"):
+            await task
+
+
 async def test_a_stream_without_its_end_mark_is_no_whole_answer() -> None:
     source = Fed()
     _, _, task = await heard_of(source, lambda *_: True)

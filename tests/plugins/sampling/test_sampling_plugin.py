@@ -271,25 +271,29 @@ async def test_a_choice_that_has_ended_survives_its_call(stream: bool) -> None:
 
 
 class Passes(Plugin):
-    """Says of every answer that something in it is right."""
+    """Says of the last choice of every call that something in it is right, and of the others that nothing is."""
 
     @hookimpl
     async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:
         reply = await call_next(exchange)
-        exchange.verdicts.append(Verdict("pass", verifier="passes"))
+        last = exchange.request.get("n", 1) - 1
+        exchange.verdicts += [Verdict("violation", verifier="passes", choice=choice) for choice in range(last)]
+        exchange.verdicts.append(Verdict("pass", verifier="passes", choice=last))
         return reply
 
 
-async def test_what_was_said_of_one_choice_is_not_held_for_another() -> None:
-    async def drawn(model: str) -> tuple[int, str]:
-        wish = {"strategy": "best_of", "samples": 6, "min_samples": 2}
-        request = {**QUESTION, "model": model, "predawn": {"sampling": wish}}
-        plugins: list[Any] = [SamplingPlugin(SamplingSettings()), Passes]
-        result = await run_plugin(plugins, request, upstream="It is 42.", config=SHARED)
-        return int(result.headers["x-predawn-samples"]), result.headers["x-predawn-stopped"]
+@pytest.mark.parametrize(("model", "choice"), [("narrow", 0), ("wide", 1)])
+async def test_what_was_said_of_one_choice_is_held_for_that_one_only(model: str, choice: int) -> None:
+    wish = {"strategy": "best_of", "samples": 6, "min_samples": 2}
+    request = {**QUESTION, "model": model, "predawn": {"sampling": wish}}
+    plugins: list[Any] = [SamplingPlugin(SamplingSettings()), Passes]
+    upstream = ScriptedUpstream(choose=lambda _: Answer(texts=("It is 41.", "It is 42.")[-1 - choice :]))
+    result = await run_plugin(plugins, request, upstream=upstream, config=SHARED)
+    found = result_of(result.exchange)
+    assert found is not None
 
-    assert await drawn("narrow") == (2, "verified")
-    assert (await drawn("wide"))[0] == 6
+    assert (result.texts, found.choice, found.drawn) == (["It is 42."], choice, 2)
+    assert result.headers["x-predawn-stopped"] == "verified"
 
 
 # -- what it costs
@@ -786,6 +790,23 @@ async def test_what_cannot_be_paid_is_refused_before_anything_is_sent() -> None:
     assert len(result.requests) == 0
 
 
+async def test_what_no_waiting_would_pay_is_drawn_as_far_as_there_is_room() -> None:
+    result, refused = await limited({"sampling": vote(10, min_samples=10)}, room=3, waits=False)
+
+    assert (result.status, result.text) == (200, "It is 42.")
+    assert refused == [9, 4]
+    assert len(result.requests) == 3
+    assert result.headers["x-predawn-samples"] == "3"
+
+
+async def test_one_answer_out_of_many_that_could_not_be_paid_agrees_with_nobody() -> None:
+    result, _ = await limited({}, Budgeted)
+    found = result_of(result.exchange)
+    assert found is not None
+
+    assert (found.drawn, found.agreement) == (1, None)
+
+
 async def test_samples_that_only_a_budget_wanted_are_drawn_as_far_as_they_can_be_paid() -> None:
     result, refused = await limited({}, Budgeted)
 
@@ -812,8 +833,11 @@ class Budgeted(Plugin):
         return Budget(samples=10)
 
 
-async def limited(control: dict[str, Any], *more: type[Plugin], room: int = 1) -> tuple[RunResult, list[int]]:
-    """A request of a key that has room for so many calls; and what was refused."""
+async def limited(
+    control: dict[str, Any], *more: type[Plugin], room: int = 1, waits: bool = True
+) -> tuple[RunResult, list[int]]:
+    """A request of a key that has room for so many calls, more of them after a while if it `waits`; and what was
+    refused."""
     refused: list[int] = []
     left = room - 1
 
@@ -824,7 +848,8 @@ async def limited(control: dict[str, Any], *more: type[Plugin], room: int = 1) -
                 left -= calls
                 return
             refused.append(calls)
-            raise RequestError(429, "no room", type="rate_limit_error", code="budget_exceeded")
+            headers = {"retry-after": "20"} if waits else {}
+            raise RequestError(429, "no room", type="rate_limit_error", code="budget_exceeded", headers=headers)
 
     class Poor(Plugin):
         @hookimpl

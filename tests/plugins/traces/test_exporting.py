@@ -104,6 +104,39 @@ async def test_batches_have_a_size():
     assert books.counts == (2 * BATCH + 1, 0, 0)
 
 
+async def test_long_spans_go_out_in_short_requests(monkeypatch):
+    monkeypatch.setattr(exporting, "BATCH_BYTES", 4 * len(SPAN))
+    books = Books()
+    books.queue.add([SPAN] * 9)
+    books.queue.add([otlp.encoded(Span(1, 1, 0, "a" * 1000, "client", 1, 2, {}))])
+    collector = MemoryCollector()
+    await books.queue.close(collector, ManualClock())
+
+    assert [len(body) < 1000 for body in collector.bodies] == [True, True, True, False]
+    assert books.counts == (10, 0, 0)
+
+
+async def test_what_waits_has_a_size_too(monkeypatch):
+    monkeypatch.setattr(exporting, "MOST_BYTES", 5 * len(SPAN))
+    books = Books()
+    for _ in range(3):
+        books.queue.add([SPAN] * 2)
+    collector = MemoryCollector()
+    await books.queue.flush(collector, ManualClock())
+    books.queue.add([SPAN] * 5)
+    await books.queue.close(collector, ManualClock())
+
+    assert books.counts == (9, 2, 0)
+
+
+@pytest.mark.parametrize("status", [202, 204])
+async def test_any_success_of_a_collector_is_one(status):
+    async with http_collector(status) as (url, _, _), exporter_to(url) as exporter:
+        sent = await exporter.export(otlp.request({}, "1", [SPAN]))
+
+    assert sent == Sent(ok=True)
+
+
 async def flushed(books, *answers):
     """Flush with a clock that goes on by itself; the collector."""
     collector, clock = MemoryCollector(*answers), ManualClock()
@@ -205,10 +238,12 @@ async def test_opentelemetry_can_be_switched_off(monkeypatch):
     collector = MemoryCollector()
     plugin = TracesPlugin(TracesSettings())
     plugin.exporter = collector
+    told = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
     async with workbench(plugin) as bench:
-        assert (await bench.run()).status == 200
+        assert (await bench.run(headers=told)).status == 200
 
     assert collector.bodies == []
+    assert bench.upstream.requests[0].headers["traceparent"] == told["traceparent"]
 
 
 NONE = TracesSettings()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from tests.plugins.traces.collector import MemoryCollector, traced
 
-from predawn.plugins import Exchange, Plugin, PluginSettings, Verdict, hookimpl
+from predawn.plugins import Budget, Chunk, Exchange, Plugin, PluginSettings, Verdict, hookimpl
+from predawn.plugins.calls import SideCall
 from predawn.plugins.testing import Answer, Script
 from predawn.plugins.traces.content import Content
 from predawn.plugins.traces.context import Context, parent_of
+from predawn.plugins.traces.places import Place
 from predawn.plugins.verify import VerifyPlugin, VerifySettings
+from predawn.proxy.settings import UpstreamSettings
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -102,6 +106,47 @@ async def test_each_try_is_a_span_and_a_parent_of_its_own():
     assert not collector.root.is_error
 
 
+async def test_a_call_that_was_refused_failed():
+    collector, _ = await trace_of(upstream=Script(answers=(Answer(status=401),)))
+
+    call = collector.one("chat test")
+    assert (call.is_error, call.attributes["error.type"]) == (True, "401")
+    assert not collector.root.is_error
+
+
+class Drawer(Plugin[PluginSettings]):
+    """Draws a short answer of its own first, which it does not give out."""
+
+    @hookimpl
+    async def around_completion(self, exchange, call_next):
+        async with SideCall(exchange, call_next, changes={"max_tokens": 7}, purpose="sample") as side:
+            await side.whole()
+        return await call_next(exchange)
+
+
+async def test_what_the_client_asked_for_is_not_said_of_a_plugin_s_own_calls():
+    asked = {"max_tokens": 50, "n": 2, "messages": [{"role": "user", "content": "Hello"}]}
+    collector, _ = await trace_of(Drawer, request=asked)
+
+    told = {call.attributes["predawn.purpose"]: call.attributes for call in collector.named("chat test")}
+    of_request = {"gen_ai.request.max_tokens", "gen_ai.request.choice.count", "gen_ai.request.stream"}
+    assert of_request & told["sample"].keys() == set()
+    assert of_request & told["serve"].keys() == of_request
+
+
+@pytest.mark.parametrize(("allowed", "told"), [(20, 20), (80, 50)])
+async def test_a_budget_below_what_was_asked_for_is_what_is_told(allowed, told):
+    class Miser(Plugin[PluginSettings]):
+        @hookimpl
+        async def allocate(self, exchange):
+            return Budget(max_output_tokens=allowed)
+
+    asked = {"max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
+    collector, _ = await trace_of(Miser, request=asked)
+
+    assert collector.one("chat test").attributes["gen_ai.request.max_tokens"] == told
+
+
 async def test_a_client_that_keeps_no_trace_is_obeyed_and_the_upstream_is_told_so():
     collector, (sent,) = await trace_of(headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
 
@@ -140,12 +185,12 @@ async def test_a_share_of_the_traces_is_kept(ratio, count):
         f"00-{TRACE}-{PARENT}-01-more",
         f"00-{TRACE.upper()}-{PARENT}-01",
         f"00-{TRACE}-{PARENT}-1",
-        f"00-{TRACE}-{PARENT}-01\n",
+        f"00-{TRACE}-{PARENT}-01\n-",
         f"00-{TRACE}x-{PARENT}-01",
     ],
 )
 def test_what_is_no_traceparent_is_none(told):
-    assert told.endswith("\n") or parent_of(CIMultiDict(traceparent=told)) is None
+    assert parent_of(CIMultiDict(traceparent=told)) is None
 
 
 def test_two_traceparents_are_none():
@@ -286,6 +331,38 @@ async def test_a_verifier_is_a_span_alongside(stream):
     assert not any(SECRET.encode() in body for body in collector.bodies)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_answer_that_was_verified_has_a_span_alongside_though_it_was_not_given_out(stream):
+    verify = VerifyPlugin(VerifySettings(verifiers=("doubts",), mode="observe"))
+    script = Script(answers=(Answer(text="One."), Answer(text="One. Two.")))
+    collector, _ = await trace_of(Drawer, Doubter, verify, upstream=script, stream=stream)
+
+    of_sample, of_answer = sorted(collector.named("verify doubts"), key=lambda span: span.began)
+    for looked, checks, worst in ((of_sample, 1, "pass"), (of_answer, 2, "violation")):
+        assert looked.parent == collector.root.id
+        assert collector.root.began <= looked.began <= looked.ended
+        assert looked.attributes["predawn.verifier.checks"] == checks
+        assert looked.attributes["gen_ai.evaluation.score.label"] == worst
+
+
+async def test_a_verifier_that_looks_often_is_told_whole():
+    class Patient(Doubts):
+        async def verify(self, step, exchange):
+            return Verdict("unsure" if step.index == 150 else "pass")
+
+    class Brings(Plugin[PluginSettings]):
+        @hookimpl
+        def register_verifiers(self, register):
+            register(Patient())
+
+    verify = VerifyPlugin(VerifySettings(verifiers=("doubts",), mode="gate"))
+    collector, _ = await trace_of(Brings, verify, upstream="Well." + " Well." * 199)
+
+    told = collector.one("verify doubts").attributes
+    assert told["predawn.verifier.checks"] == 200
+    assert told["gen_ai.evaluation.score.label"] == "unsure"
+
+
 async def test_seconds_of_verifiers_and_observers_are_counted_by_when_they_were_spent():
     verify = VerifyPlugin(VerifySettings(verifiers=("doubts",), mode="observe"))
     async with traced(Doubter, verify, collector=MemoryCollector(), upstream="One. Two. Three.") as bench:
@@ -318,7 +395,87 @@ async def test_what_was_said_is_told_where_the_settings_say_so(stream):
 
     told = collector.one("chat test").attributes
     assert told["gen_ai.input.messages"] == f'[{{"role":"user","parts":[{{"type":"text","content":"{SECRET}"}}]}}]'
-    assert told["gen_ai.output.messages"] == '[{"role":"assistant","parts":[{"type":"text","content":"no"}]}]'
+    assert (
+        told["gen_ai.output.messages"]
+        == '[{"role":"assistant","parts":[{"type":"text","content":"no"}],"finish_reason":"stop"}]'
+    )
+
+
+def said(route, request, *chunks):
+    content = Content(route, 10_000)
+    for chunk in chunks:
+        content(Chunk.of(chunk))
+    told = content.attributes(Exchange(msgspec.json.encode(request), route=route))
+    return {name: msgspec.json.decode(value) for name, value in told.items()}
+
+
+def test_each_choice_is_a_message_and_a_call_s_arguments_are_no_speech():
+    call = {"index": 0, "function": {"name": "add", "arguments": "{}"}}
+    told = said(
+        "chat",
+        {"messages": []},
+        {"choices": [{"index": 1, "delta": {"content": "b"}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "a", "tool_calls": [call]}, "finish_reason": "tool_calls"}]},
+    )
+
+    assert told["gen_ai.output.messages"] == [
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "hm"},
+                {"type": "text", "content": "a"},
+                {"type": "arguments", "content": "{}"},
+            ],
+            "finish_reason": "tool_call",
+        },
+        {"role": "assistant", "parts": [{"type": "text", "content": "b"}], "finish_reason": "error"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("route", "request_", "chunk", "end"),
+    [
+        (
+            "messages",
+            {"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}]},
+            {"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "a"}},
+            {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}},
+        ),
+        (
+            "responses",
+            {"instructions": "Be brief.", "input": "Hi"},
+            {"type": "response.output_text.delta", "output_index": 3, "content_index": 0, "delta": "a"},
+            {"type": "response.incomplete", "response": {"status": "incomplete"}},
+        ),
+    ],
+)
+def test_other_dialects_are_told_in_the_same_words(route, request_, chunk, end):
+    assert said(route, request_, chunk, end) == {
+        "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}],
+        "gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}],
+        "gen_ai.output.messages": [
+            {"role": "assistant", "parts": [{"type": "text", "content": "a"}], "finish_reason": "length"}
+        ],
+    }
+
+
+ENDS = st.sampled_from(["finish_reason", "index", "status", "stop_reason"])
+ODD = st.recursive(
+    st.none() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ENDS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(ODD)
+def test_no_end_is_too_odd_to_be_read(odd):
+    for route in ("chat", "messages", "responses"):
+        content = Content(route, 1000)
+        content(Chunk.of({"choices": odd, "delta": odd, "response": odd, "status": odd, "stop_reason": odd}))
+        content(Chunk.of({"choices": [{"index": odd, "finish_reason": odd, "delta": odd}]}))
+
+        assert content.attributes(Exchange(b"", route=route)) == {}
 
 
 @pytest.mark.parametrize(
@@ -361,3 +518,18 @@ async def test_what_is_only_relayed_is_traced_under_a_fixed_name():
     assert collector.root.parent == PARENT
     assert not any(b"secret-name" in body for body in collector.bodies)
     assert sent["traceparent"] == CLIENT["traceparent"]
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("anthropic/claude-sonnet", "anthropic"),
+        ("azure_ai/x", "azure.ai.inference"),
+        ("gpt-4o", "litellm"),
+        (None, "litellm"),
+    ],
+)
+def test_litellm_s_prefix_says_who_answers(model, provider):
+    told = Place.of(UpstreamSettings(name="u", kind="litellm", model=model)).encoded
+
+    assert f"\x12{chr(len(provider) + 2)}\n{chr(len(provider))}{provider}".encode() in told

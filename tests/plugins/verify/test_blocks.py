@@ -257,3 +257,18 @@ async def test_a_custom_call_is_held_and_named_like_any_other(name):
 
     assert (b"ls -l" in result.raw) is (name == "shell")
     assert is_stopped(result.chunks[-1].data["response"]) is (name == "other")
+
+
+@pytest.mark.parametrize("content", ["a secret", [7], [{"type": "text", "text": "a secret", "citations": 7}]])
+@pytest.mark.parametrize("mode", ["observe", "gate"])
+async def test_a_message_that_begins_with_nonsense_is_not_read_and_not_passed_on(mode, content):
+    begun = {
+        "type": "message_start",
+        "message": {"id": "m", "type": "message", "role": "assistant", "content": content},
+    }
+    events = [begun, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"}]
+    raw = tuple(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events)
+    result = await run("messages", Answer(raw=raw), Sums(), mode=mode)
+
+    assert result.outcome == "ok"
+    assert mode == "observe" or b"secret" not in result.raw

@@ -1,17 +1,21 @@
 """Requests that go on with an answer, in the words of each API."""
 
+from dataclasses import replace
+
 import pytest
 from tests.plugins.verify.test_dialects import ROUTES, is_stopped, request_of, run, texts, whole
 from tests.plugins.verify.test_verify_plugin import PREFILLS, REST, WRONG, plugins
-from tests.plugins.verify.wary import PASS, Does, Sums
+from tests.plugins.verify.wary import PASS, Calls, Does, Sums
 
-from predawn.plugins.testing import Answer, Script, workbench
+from predawn.plugins.testing import Answer, Script, ToolCall, workbench
 from predawn.plugins.verify.conversing import Talk
 from predawn.plugins.verify.mending import Mending
 from predawn.plugins.verify.reading import Key
 from predawn.plugins.verify.result import result_of
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "rm", "arguments": '{"a": 1}'}}
+BOTH = ("chat", "responses")
+TOOL = {"tools": [{"name": "rm", "input_schema": {"type": "object"}}]}
 REFUSED = Mending(Key("tool_call"), 0, note="No.", content="Hm.", call=CALL)
 
 
@@ -72,6 +76,30 @@ def test_a_refused_call_is_answered_in_the_words_of_the_api():
     ]
 
 
+def test_a_refused_custom_call_keeps_its_text():
+    call = {"id": "c", "type": "custom", "function": {"name": "run", "arguments": "rm -r"}}
+    turns = {route: Talk(route, "x", []).refused(replace(REFUSED, content="", call=call))["x"] for route in BOTH}
+
+    assert turns["chat"][0]["tool_calls"] == [
+        {"id": "c", "type": "custom", "custom": {"name": "run", "input": "rm -r"}}
+    ]
+    assert turns["responses"] == [
+        {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "rm -r"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "Error: No. The call was not made."},
+    ]
+
+
+async def test_who_thinks_is_told_of_a_refused_call_in_the_conversation():
+    request = request_of("messages", thinking={"type": "enabled", "budget_tokens": 1024}, **TOOL)
+    script = Script.of(Answer(text="Hm.", tool_calls=(ToolCall(name="rm", arguments={}),)), Answer(text="Well."))
+    result = await run("messages", script, Calls(), mode="intervene", request=request)
+    turns = result.sent.json["messages"]
+
+    assert "tool_use" not in str(turns)
+    assert "There is no tool rm." in str(turns[-1])
+    assert result_of(result.exchange).ways == ["feedback"]
+
+
 @pytest.mark.parametrize("arguments", ["{", "7", None, "[" * 5000])
 def test_arguments_that_are_no_object_are_not_sent_back(arguments):
     call = {"function": {"name": "rm", "arguments": arguments}}
@@ -115,6 +143,16 @@ async def test_tokens_run_out_where_the_client_said(route):
 
     assert sum("max_" in name for name in result.sent.json) == 1
     assert next(value for name, value in result.sent.json.items() if name.startswith("max_")) <= 3
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(17, 1), (18, 2)])
+async def test_no_api_is_asked_for_fewer_tokens_than_it_takes(limit, calls):
+    answer = Answer(pieces=("One.", " Two.", " 1 + 1 = 3.", " Three."))
+    request = request_of("responses", max_output_tokens=limit)
+    result = await run("responses", Script.of(answer, "Bye."), Sums(), mode="intervene", request=request)
+
+    assert [asked.json["max_output_tokens"] for asked in result.requests] == [limit, 16][:calls]
+    assert whole(result)["status"] == ("incomplete" if calls == 1 else "completed")
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -9,7 +9,7 @@ from tests.plugins.verify.test_trace import registered
 from tests.plugins.verify.wary import Calls, Forbids, Sums
 
 from predawn.plugins import Chunk, Verdict
-from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, End, Flow, Noted, Send
+from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, End, Flow, Kept, Noted, Send
 from predawn.plugins.verify.modes.rules import Rule, Rules
 from predawn.plugins.verify.reading import parts_of
 from predawn.proxy.wire.fold import fold
@@ -212,7 +212,7 @@ async def test_a_wrong_step_makes_way_for_the_right_one():
     (go_on,) = play.continues
 
     assert go_on.mending.content == "Well. 3 + 4 = 7."
-    assert go_on.kept_tokens == 1
+    assert go_on.kept == (Kept(1),)
     play.say(content=" Bob = 7.")
     play.say(finish="stop")
     await play.judge_all()
@@ -226,6 +226,33 @@ async def test_an_earlier_violation_that_is_told_later_cuts_again():
     await play.judge(0)
 
     assert [one.mending.content for one in play.continues] == ["1 + 1 = 3. 2 + 2 = 4.", "1 + 1 = 2."]
+
+
+async def test_what_a_later_cut_takes_of_an_earlier_call_is_not_kept():
+    play = Play("intervene", Sums())
+    for piece in ("Well.", " 1 + 1 = 3.", " 2 + 2 = 5.", " Then"):
+        play.say(content=piece)
+    await play.judge(0)
+    await play.judge(1)
+    for piece in (" So", " on"):
+        play.say(content=piece)
+    await play.judge(0)
+
+    assert [one.kept for one in play.continues] == [(Kept(2),), (Kept(1), Kept())]
+
+
+async def test_nothing_of_any_call_is_kept_where_it_begins_again():
+    play = Play("intervene", Sums(), corrections=1, then="retry", early=False)
+    play.say(reasoning_content="Well. 1 + 1 = 3. ")
+    await play.judge_all()
+    play.say(reasoning_content="2 + 2 = 5. ")
+    await play.judge_all()
+    play.say(content="Fine. ")
+    play.say(reasoning_content="Hm.")
+
+    assert play.deeds == ["rewrite", "retry"]
+    assert [one.kept for one in play.continues] == [(Kept(),), (Kept(), Kept())]
+    assert play.flow.thoughts_of(0) == 1
 
 
 async def test_corrections_are_counted_and_then_the_policy_decides():
@@ -266,7 +293,7 @@ async def test_a_stopped_answer_says_who_stopped_it_and_not_why():
     (choice,) = play.sent[-1].data["choices"]
 
     assert choice["predawn"] == {"stopped_by": "forbids", "where": "content", "step": 0}
-    assert play.ends[0].kept_tokens == 1
+    assert play.ends[0].kept == (Kept(1),)
 
 
 async def test_chunks_that_need_not_be_cut_leave_as_they_came():
@@ -355,3 +382,55 @@ async def test_an_answer_does_not_wait_for_its_end_where_thoughts_come_between()
     await play.judge_all()
 
     assert play.text() == "One. Two."
+
+
+@pytest.mark.parametrize("name", ["add", "rm"])
+async def test_a_custom_call_is_held_and_read_like_any_other(name):
+    play = Play("intervene", Calls())
+    play.say(tool_calls=[{"index": 0, "id": "c", "type": "custom", "custom": {"name": name, "input": ""}}])
+    play.say(tool_calls=[{"index": 0, "custom": {"input": "print"}}])
+    play.say(tool_calls=[{"index": 0, "custom": {"input": "(1)"}}])
+    assert play.sent == []
+    play.say(finish="tool_calls")
+    step = play.open[0].step
+    await play.judge_all()
+
+    assert (step.text, step.tool_call["type"]) == ("print(1)", "custom")
+    assert step.tool_call["function"] == {"name": name, "arguments": "print(1)"}
+    if name == "add":
+        (call,) = play.body["choices"][0]["message"]["tool_calls"]
+        assert call == {"id": "c", "type": "custom", "custom": {"name": "add", "input": "print(1)"}}
+    else:
+        assert play.sent == []
+        assert play.continues[0].mending.call == step.tool_call
+
+
+DETAILS = [{"type": "reasoning.text", "index": 0, "text": "One. 1 + 1 = 3. ", "signature": None}]
+
+
+@pytest.mark.parametrize("thought", [DETAILS[0]["text"], None])
+@pytest.mark.parametrize("details", [DETAILS, [*DETAILS, {"type": "reasoning.encrypted", "data": "x"}]])
+async def test_thoughts_told_in_detail_are_not_sent_beside_what_was_cut(thought, details):
+    play = Play("gate", Sums())
+    play.say(reasoning=thought, reasoning_details=details)
+    await play.judge_all()
+    sent = str([chunk.data for chunk in play.sent])
+
+    assert "One." in sent
+    assert "= 3" not in sent
+    assert play.finish() == "content_filter"
+
+
+async def test_thoughts_told_in_detail_are_cut_where_the_thoughts_are():
+    play = Play("gate", Sums())
+    details = [{**DETAILS[0], "text": "Fine. "}]
+    play.say(reasoning="Fine. ", reasoning_details=details)
+    play.say(content="Yes.", finish="stop")
+    await play.judge_all()
+
+    deltas = [chunk.data["choices"][0]["delta"] for chunk in play.sent]
+
+    assert [delta.get("reasoning_details") for delta in deltas if "reasoning" in delta] == [
+        [{**DETAILS[0], "text": "Fine."}],
+        [{**DETAILS[0], "text": " "}],
+    ]

@@ -8,6 +8,7 @@ from tests.plugins.verify.wary import PASS, Does
 
 from predawn.plugins import Exchange, Verdict
 from predawn.plugins.testing import settle
+from predawn.plugins.verify import runner
 from predawn.plugins.verify.reading import CONTENT, Piece
 from predawn.plugins.verify.runner import Checks, Runner, RunnerLimits
 from predawn.plugins.verify.trace import Trace
@@ -262,6 +263,86 @@ async def test_one_that_waits_long_does_not_make_the_others_pile_up():
         await settle()
 
     assert len(desk.settled) == 500
-    assert len(desk.runner._order) < 100
+    assert len(desk.runner._waiting) == 1
     gate.set()
     await settle()
+
+
+async def test_what_is_over_keeps_no_text():
+    def reads(step, _):
+        assert len(step.before) == step.start
+        return PASS
+
+    desk = Desk(does(reads))
+    desk.answer(100)
+    await settle()
+    while len(desk.settled) < 100:
+        await settle()
+
+    assert desk.outcomes == ["pass"] * 100
+    assert [check for check in desk.settled if check.cut._step is not None] == []
+    assert not desk.runner._waiting
+
+
+async def test_a_flood_costs_nobody_else_their_word():
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return PASS
+
+    desk = Desk(does(lambda *_: wait()), at_once=1, waiting=10)
+    desk.answer(1)
+    await settle()
+    quiet = desk.answer(2)
+    flood = desk.answer(100)
+
+    assert {check.why for check in desk.settled} == {"shed"}
+    assert (quiet.wanted, flood.wanted) == (2, 8)
+    gate.set()
+    while not (quiet.is_idle and flood.is_idle):
+        await settle()
+    assert desk.outcomes.count("pass") == 11
+
+
+async def test_long_steps_are_passed_over_sooner(monkeypatch):
+    monkeypatch.setattr(runner, "MOST_CHARS", 30)
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return PASS
+
+    desk = Desk(does(lambda *_: wait()), at_once=1)
+    checks = desk.answer(10)  # steps of 7 or 8 characters
+
+    assert desk.outcomes == ["unsure"] * 7
+    assert checks.wanted == 3
+    checks.close()
+    assert desk.runner._chars == 0
+
+
+async def test_a_verifier_whose_own_work_is_cancelled_has_failed():
+    async def cancelled():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    desk = Desk(does(lambda *_: cancelled()))
+    checks = desk.answer(1)
+    await settle()
+
+    assert desk.meters.seen == ["error"]
+    assert checks.is_idle
+
+
+async def test_a_server_that_stops_leaves_no_check_behind():
+    desk = Desk(does(lambda *_: asyncio.Event().wait()), per_answer=2)
+    checks = desk.answer(7)
+    await settle()
+    await desk.tasks.cancel()
+    await settle()
+
+    assert len(desk.tasks) == 0
+    assert checks.is_idle
+    assert desk.meters.seen == ["shed"] * 7

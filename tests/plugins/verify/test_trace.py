@@ -1,5 +1,9 @@
 """A choice's texts, the checks that come of them, and how far they are verified."""
 
+import time
+from contextlib import suppress
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.plugins.verify.wary import Calls, Forbids, Sums
@@ -47,6 +51,57 @@ def test_a_step_knows_what_stands_before_it():
 
     assert (last.step.before, last.step.text, last.step.start, last.step.index) == ("One. Two.", " ", 9, 2)
     assert last.step.is_last
+
+
+def test_steps_that_wait_share_one_text():
+    trace = trace_of(Sums())
+    checks = say(trace, "One. " * 1000)
+    steps = [check.step for check in checks]
+
+    assert not any("before" in held_by(step) for step in steps)
+    assert len({id(held_by(step)["_said"]) for step in steps}) == 1
+    assert [step.before for step in steps] == [("One. " * 1000)[: step.start] for step in steps]
+    assert {held_by(step)["_said"] for step in steps} == {None}
+
+
+def held_by(step):
+    """What a step has, without asking it."""
+    found = {}
+    for name in ("before", "_said"):
+        with suppress(AttributeError):
+            found[name] = object.__getattribute__(step, name)
+    return found
+
+
+def test_a_step_is_what_it_was_whatever_is_said_later():
+    trace = trace_of(Sums())
+    _, second = say(trace, "One. Two. ")
+    step = second.step
+    trace.cut(CONTENT, 3)
+    say(trace, " And so on.")
+    again = replace(step, forked="so")
+
+    assert (again.before, again.text, again.forked) == ("One.", " Two.", "so")
+    assert (step.before, step.forked) == ("One.", None)
+
+
+def test_a_call_that_waits_holds_no_copy_of_its_arguments():
+    trace = trace_of(Calls())
+    for number in range(50):
+        call(trace, number % 2, "x" * 100, id="c", function={"name": "f" if number < 2 else ""})
+    checks = trace.close()
+
+    assert "arguments" not in checks[0].cut.call["function"]
+    assert checks[0].step.tool_call["function"] == {"name": "f", "arguments": "x" * 2500}
+
+
+def test_many_tools_may_be_called_in_little_time():
+    trace = trace_of(Calls())
+    began = time.process_time()
+    for number in range(20_000):
+        call(trace, number, "{}", function={"name": "add"})
+
+    assert time.process_time() - began < 2.0
 
 
 def test_a_text_is_verified_up_to_the_first_open_check():

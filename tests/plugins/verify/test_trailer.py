@@ -6,6 +6,7 @@ import pytest
 from tests.plugins.verify.test_verify_plugin import PREFILLS, REST, WRONG, plugins, run
 from tests.plugins.verify.wary import PASS, Does, Sums
 
+from predawn.plugins import Verdict
 from predawn.plugins.testing import Answer, Script, run_plugin
 
 ASKS = {"te": "trailers"}
@@ -79,16 +80,25 @@ async def test_a_client_that_leaves_gets_none_and_breaks_nothing(mode, events):
     assert result.upstream.counts.in_flight == 0
 
 
-async def test_a_client_that_leaves_before_the_verdict_is_done_with_leaves_a_record():
-    never = Does("never", lambda step, _: asyncio.Event().wait() if step.is_last else PASS, timeout_s=600.0)
-    events = len((await run_plugin([], "hi", upstream="One. Two.", stream=True)).chunks)
-    result = await run_plugin(
-        plugins(never, mode="observe"), "hi", upstream="One. Two.", stream=True, headers=ASKS, disconnect_after=events
-    )
-    told = [one.what for one in result.exchange.decisions if one.by == "verify"]
+async def test_a_client_that_leaves_with_its_whole_answer_leaves_a_whole_record():
+    late = asyncio.Event()
 
-    assert result.outcome == "client_closed"
-    assert len(told) == 1
+    async def last(step, _):
+        if step.is_last:
+            asyncio.get_running_loop().call_later(0.05, late.set)
+            await late.wait()
+            return Verdict("violation")
+        return PASS
+
+    events = len((await run_plugin([], "hi", upstream="One. Two.", stream=True)).chunks)
+    chosen = plugins(Does("late", last), mode="observe")
+    given = {"upstream": "One. Two.", "stream": True, "headers": ASKS, "disconnect_after": events}
+    result = await run_plugin(chosen, "hi", **given)
+    told = [one.what for one in result.exchange.decisions if one.by == "verify" and "mode" in one.detail]
+
+    assert not result.trailers
+    assert (result.outcome, result.exchange.status) == ("ok", 200)
+    assert told == ["violation"]
 
 
 async def test_a_verifier_that_never_ends_holds_the_trailer_no_longer_than_its_time():

@@ -8,9 +8,10 @@ from tests.plugins.verify.test_trace import registered
 from tests.plugins.verify.test_verify_plugin import FULL, PREFILLS, REST, WRONG, asking, plugins, run
 from tests.plugins.verify.wary import PASS, Does, Forbids, Sums
 
-from predawn.plugins import Chunk, Exchange, Plugin, PluginSettings, hookimpl
+from predawn.plugins import Chunk, Exchange, Plugin, PluginSettings, Verdict, hookimpl
 from predawn.plugins.testing import Answer, Script, run_plugin, workbench
 from predawn.plugins.verify import VerifySettings
+from predawn.plugins.verify.modes.flow import Flow
 from predawn.plugins.verify.result import result_of
 from predawn.plugins.verify.running import Running
 
@@ -240,3 +241,104 @@ def asked_of(alias):
     exchange = Exchange(b"{}", model=alias)
     exchange.alias = alias
     return exchange
+
+
+async def test_a_correction_of_an_empty_completion_is_text():
+    def speaks(step, _):
+        return PASS if step.before + step.text else Verdict("violation", "", "Say something.", "It is 42.")
+
+    script = Script.of(Answer(text=""), " Bye.")
+    async with workbench(*plugins(Does("speaks", speaks), mode="intervene"), upstream=script) as bench:
+        result = await bench.run({"prompt": "Q:"}, route="completions", stream=True)
+
+    assert result.text == "It is 42. Bye."
+
+
+async def test_tokens_of_an_answer_that_was_begun_again_are_those_of_its_last_beginning():
+    script = Script.of(WRONG, " Bob = 7. 2 + 2 = 5. So.", "All is well.")
+    rules = {"mode": "intervene", "corrections": 1, "then": "retry", "config": PREFILLS, "stream": False}
+    result = await run(script, Sums(), request=asking(max_tokens=50), **rules)
+    ledger = result.ledger
+
+    assert result.text == "All is well."
+    assert [asked.json["max_tokens"] for asked in result.requests] == [50, 47, 50]
+    assert result.usage["completion_tokens"] == ledger.output == 3
+    assert ledger.all_output == result.upstream.counts.output_tokens
+
+
+async def test_what_a_second_cut_takes_of_the_first_call_is_discarded():
+    told = asyncio.Event()
+
+    async def late(step, exchange):
+        if step.text == " 1 + 1 = 3.":
+            await told.wait()
+        elif "So" in step.text:
+            told.set()
+        return await Sums().verify(step, exchange)
+
+    script = Script.of("Well. 1 + 1 = 3. 2 + 2 = 5. Then.", " So. On.", " Bye.")
+    result = await run(script, Does("late", late), mode="intervene", config=PREFILLS, request=asking(**FULL))
+
+    assert result.text == "Well. 1 + 1 = 2. Bye."
+    assert result.usage["completion_tokens"] == result.ledger.output == 2
+    assert result.ledger.all_output == result.upstream.counts.output_tokens
+
+
+@pytest.mark.parametrize("fails", ["open", "closed"])
+async def test_checks_that_nobody_made_are_no_pass(fails):
+    def last_breaks(step, _):
+        if step.is_last:
+            raise RuntimeError("no")
+        return PASS
+
+    result = await run("One. Two.", Does("breaks", last_breaks, fails=fails), mode="gate", request=asking(**FULL))
+    found = result_of(result.exchange)
+
+    assert found.word == ("unsure" if fails == "open" else "stopped")
+    assert found.as_field.endswith(";missed=1")
+    assert result.usage["predawn"]["verify"]["missed"] == 1
+
+
+@pytest.mark.parametrize("wish", [{"corrections": 0}, {"mode": "gate"}, {"corrections": 0, "retries": 0}])
+async def test_a_guard_that_puts_right_cannot_be_wished_to_let_through(wish):
+    rules = {"mode": "intervene", "then": "accept", "requests_may_relax": False, "config": PREFILLS}
+    wished = asking(predawn={"verify": wish})
+    result = await run(Script.of(WRONG, REST), Sums(), request=wished, **rules)
+
+    assert "= 8" not in result.text
+
+
+async def test_a_guard_can_be_wished_to_be_stricter():
+    rules = {"mode": "observe", "then": "accept", "requests_may_relax": False}
+    wished = asking(predawn={"verify": {"mode": "gate", "then": "stop"}})
+    result = await run(WRONG, Sums(), request=wished, **rules)
+
+    assert result.text == "Bob is small."
+
+
+async def test_a_check_that_is_passed_over_while_another_is_acted_upon_has_its_turn():
+    class Wordy(Sums):
+        fails = "closed"
+
+        async def verify(self, step, exchange):
+            right = "One. Two. Three. Four. 3 + 4 = 7."
+            return Verdict("violation", "", "No.", right) if "8" in step.text else PASS
+
+    limits = {"checks_per_answer": 1, "checks_waiting": 2, "corrections": 3, "config": PREFILLS}
+    script = Script.of("3 + 4 = 8. So.", *[" Bye."] * 9)
+    result = await run(script, Wordy(), mode="intervene", request=asking(**FULL), **limits)
+    found = result_of(result.exchange)
+
+    assert (result.outcome, found.missed > 0) == ("ok", True)
+    assert "8" not in result.text
+    assert len(result.requests) == len(found.ways) + 1
+    assert result.ledger.all_output == result.upstream.counts.output_tokens
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_fault_of_verification_itself_ends_the_answer_instead_of_holding_it_for_ever(stream, monkeypatch):
+    monkeypatch.setattr(Flow, "settled", lambda self, check: 1 / 0)
+    request = asking(**(FULL if stream else {}))
+
+    with pytest.raises(Exception, match="raised by plugin 'verify'"):
+        await run("One. Two.", Sums(), mode="gate", request=request, stream=stream)

@@ -7,8 +7,8 @@ import pytest
 
 from predawn.proxy.accounting import Account
 from predawn.proxy.exchange import Budget, Call, Difficulty, Exchange, Verdict
-from predawn.proxy.live.feed import MOST_NOTABLE, MOST_PLAIN, MOST_RUNNING, Feed
-from predawn.proxy.live.glance import MOST_CALLS, MOST_DECISIONS, MOST_MARKS
+from predawn.proxy.live.feed import MOST_NOTABLE, MOST_PLAIN, MOST_RUNNING, MOST_TROUBLED, Feed
+from predawn.proxy.live.glance import LONGEST_ID, MOST_CALLS, MOST_DECISIONS, MOST_MARKS
 
 
 class Talk:
@@ -80,7 +80,26 @@ def test_failures_and_deeds_of_plugins_are_not_lost_among_the_others(feed: Feed)
     shown = {row["id"] for row in feed.turn([])["ended"]}
 
     assert {"req_1000", "req_1001", "req_1002", "req_1003"} <= shown
-    assert MOST_NOTABLE >= 4
+    assert MOST_NOTABLE >= 3
+
+
+def test_failures_and_interventions_are_not_lost_where_plugins_act_on_everything(feed: Feed) -> None:
+    for number in range(300):
+        talk = Talk(feed, number)
+        talk.exchange.decide("budget", "allocated")
+        talk.end()
+    failed, stopped = Talk(feed, 1000), Talk(feed, 1001)
+    failed.exchange.decide("budget", "allocated")
+    failed.exchange.outcome = "upstream_error"
+    stopped.exchange.decide("verify", "violation", action="stop")
+    failed.end()
+    stopped.end()
+
+    shown = [row["id"] for row in feed.turn([])["ended"]]
+
+    assert {"req_1000", "req_1001"} <= set(shown)
+    assert len(shown) == MOST_NOTABLE + 2
+    assert MOST_TROUBLED >= 2
 
 
 def test_what_ends_although_it_was_shown_running_is_always_shown(feed: Feed) -> None:
@@ -94,6 +113,47 @@ def test_what_ends_although_it_was_shown_running_is_always_shown(feed: Feed) -> 
     ended = {row["id"] for row in feed.turn([])["ended"]}
 
     assert {talk.exchange.id for talk in talks} <= ended
+
+
+def test_one_that_is_answered_is_shown_until_all_is_found_out_about_it(feed: Feed) -> None:
+    late = Talk(feed)
+    feed.turn([{late}])
+    late.account.answered_at = late.exchange.started + 1
+
+    (row,) = feed.turn([set()])["running"]
+    assert row["answered"] - row["start"] == 1000
+    late.end()
+    turn = feed.turn([set()])
+    assert (turn["running"], [row["id"] for row in turn["ended"]]) == ([], ["req_0"])
+
+
+async def test_one_whose_end_is_told_by_nobody_keeps_no_place(feed: Feed) -> None:
+    talk = Talk(feed)
+    feed.turn([{talk}])
+    await talk.exchange.close()
+    assert [row["id"] for row in feed.turn([{talk}])["running"]] == ["req_0"]
+
+    assert feed.turn([set()])["running"] == []
+
+
+def test_two_with_the_same_id_are_told_apart(feed: Feed) -> None:
+    one, other = Talk(feed, 1), Talk(feed, 1)
+    other.exchange.started += 1e-6
+    rows = feed.turn([{one, other}])["running"]
+    one.end()
+    (ended,) = feed.turn([{other}])["ended"]
+
+    assert [row["id"] for row in rows] == ["req_1", "req_1"]
+    assert len({row["key"] for row in rows}) == 2
+    assert ended["key"] in {row["key"] for row in rows}
+
+
+def test_an_id_is_told_whole_for_its_record_to_be_found(feed: Feed) -> None:
+    talk = Talk(feed)
+    talk.exchange.id = "r" * LONGEST_ID
+    (row,) = feed.turn([{talk}])["running"]
+
+    assert row["id"] == talk.exchange.id
 
 
 def test_samples_on_their_way_are_shown_before_they_are_booked(feed: Feed) -> None:
@@ -126,11 +186,21 @@ def test_each_verdict_is_read_once(feed: Feed) -> None:
     (again,) = feed.turn([{talk}])["running"]
 
     assert (first["checks"], again["checks"]) == ([1, 1, 1], [1, 2, 1])
-    assert [what for _, what in again["marks"]] == ["pass", "violation", "unsure", "violation"]
+    assert (len(first["marks"]), len(again["marks"])) == (1, 2)
+
+
+def test_an_objection_is_marked_however_many_checks_passed_before(feed: Feed) -> None:
+    talk = Talk(feed)
+    talk.exchange.verdicts += [Verdict("pass")] * 10 * MOST_MARKS + [Verdict("violation", at_s=0.25)]
+
+    (row,) = feed.turn([{talk}])["running"]
+
+    assert row["checks"] == [10 * MOST_MARKS, 1, 0]
+    assert row["marks"] == [row["start"] + 250]
 
 
 def test_whatever_an_exchange_holds_the_page_gets_little_that_it_can_read(feed: Feed) -> None:
-    talk = Talk(feed, model="\udcff" + "x" * 100_000)
+    talk = Talk(feed, model="\udcff\u202e\n" + "x" * 100_000)
     exchange = talk.exchange
     exchange.upstream = exchange.id = exchange.tenant = "y" * 100_000
     exchange.ledger.prompt = 1 << 80
@@ -138,7 +208,7 @@ def test_whatever_an_exchange_holds_the_page_gets_little_that_it_can_read(feed: 
     exchange.ledger.slept = float("nan")
     exchange.difficulty = Difficulty(float("inf"))
     exchange.budget = Budget(effort="high")
-    exchange.verdicts += [Verdict("pass")] * 5000
+    exchange.verdicts += [Verdict("violation", at_s=float("nan"))] * 5000
     exchange.ledger.calls += [Call("u", "m", outcome="z" * 1000)] * 1000
     for _ in range(1000):
         exchange.decide("a" * 1000, "b" * 1000, prompt="never shown")
@@ -149,6 +219,7 @@ def test_whatever_an_exchange_holds_the_page_gets_little_that_it_can_read(feed: 
 
     assert len(told) < 8_000
     assert b"never shown" not in told
+    assert row["model"].startswith("\ufffd\ufffd\ufffdxxx")
     assert row["tokens"] == [0, 0, 0, 0]
     assert (len(row["calls"]), row["more_calls"]) == (MOST_CALLS, True)
     assert (len(row["marks"]), len(row["decisions"])) == (MOST_MARKS, MOST_DECISIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -12,10 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from predawn.plugins.testing import predawn_server
+from predawn.plugins.testing import predawn_server, scripted_server
 from predawn.plugins.testing.server import RunningServer
+from predawn.proxy.keys import Digester, Key, create_key
 from predawn.proxy.live import viewers
 from predawn.proxy.live.assets import POLICY, assets
+from predawn.proxy.secret import find_or_make_secret
 
 OWN = {"x-predawn-live": "1"}
 KEY = "an-admin-key-of-some-length"
@@ -170,16 +173,44 @@ async def test_an_admin_key_is_long_and_stays_secret():
 
     with pytest.raises(ValueError, match="at least 16"):
         Settings.model_validate({"server": {"admin_key": "short"}})
+    for unsendable in ("schlüssel-von-einiger-länge", "an-admin-key-of-two\nlines", f"{KEY} "):
+        with pytest.raises(ValueError, match="as a header can carry"):
+            Settings.model_validate({"server": {"admin_key": unsendable}})
     settings = Settings.model_validate({"server": {"admin_key": KEY}})
 
     assert KEY not in repr(settings)
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("PUT", "/live/feed"), ("GET", "/live/try")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/"), ("PUT", "/live/feed"), ("HEAD", "/live/feed"), ("GET", "/live/try")]
+)
 async def test_other_methods_are_refused(method: str, path: str):
     async with served() as (_, session), session.request(method, path) as reply:
         assert reply.status == 405
         assert reply.headers["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/status", "/live/v1/exchanges/{id}"])
+async def test_data_is_neither_kept_by_browsers_nor_framed(path: str):
+    async with served(plugins=["record"]) as (server, session):
+        sent = await ask(server)
+        async with session.get(path.format(id=sent["x-request-id"])) as reply:
+            headers = reply.headers
+
+    assert reply.status == 200
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_what_goes_wrong_here_is_found_in_the_log(caplog: pytest.LogCaptureFixture):
+    async with served(plugins=["record"]) as (server, session):
+        server.server.app.generation.routes = (None,)
+        async with session.get("/live/v1/exchanges/a") as reply:
+            told = await reply.json()
+
+    assert (reply.status, told["error"]["code"]) == (500, "internal_error")
+    assert "Traceback" in caplog.text
 
 
 # -- the feed
@@ -199,6 +230,17 @@ async def test_an_exchange_appears_with_its_times_and_its_cost():
     assert (row["model"], row["upstream"], row["status"], row["outcome"]) == ("m", "scripted", 200, "ok")
     assert row["start"] <= row["asked"] <= row["first"] <= row["answered"] <= row["closed"] <= turn["now"]
     assert row["tokens"][1] > 0
+
+
+async def test_a_page_can_tell_a_server_from_the_one_before_it():
+    told = []
+    for _ in range(2):
+        async with served() as (_, session), session.get("/live/feed") as feed:
+            turn, state = await anext(events(feed, "turn")), await anext(events(feed, "state"))
+            told.append((turn["process"], state["process"]))
+
+    assert [turn == state for turn, state in told] == [True, True]
+    assert told[0] != told[1]
 
 
 async def test_the_state_tells_what_runs_and_what_was_counted():
@@ -288,17 +330,38 @@ async def test_a_viewer_that_does_not_read_is_dropped_and_others_go_on(monkeypat
 
 
 async def test_open_pages_do_not_hold_up_the_end():
-    async with served() as (server, session):
-        feed = await session.get("/live/feed")
-        await until_watched(server)
-        began = asyncio.get_running_loop().time()
-        server.server.app.live.viewers.close()
-        async with asyncio.timeout(5):
-            rest = await feed.read()
+    async with aiohttp.ClientSession(headers=OWN) as session:
+        async with served() as (server, _):
+            feed = await session.get(f"{server.admin_url}/live/feed")
+            await until_watched(server)
+            began = asyncio.get_running_loop().time()
         took = asyncio.get_running_loop().time() - began
+        rest = await feed.read()  # raises if it was cut off
 
     assert rest
-    assert took < 1
+    assert took < 0.9, "cut off by force, after a second"
+
+
+async def test_a_page_that_comes_after_the_news_have_failed_gets_news(monkeypatch: pytest.MonkeyPatch):
+    async with served() as (server, session):
+        live, turn = server.server.app.live.viewers, server.server.app.live._turn
+        async with session.get("/live/feed") as feed:
+            await anext(events(feed, "turn"))
+
+            def fails() -> dict[str, Any]:
+                monkeypatch.setattr(live, "_turn", turn)
+                raise RuntimeError("a turn that cannot be told")
+
+            monkeypatch.setattr(live, "_turn", fails)
+            (viewer,) = live._viewers
+            live._viewers.add(other := viewers.Viewer(viewer.request, viewer.sink, asyncio.Future()))
+            await feed.read()  # it is ended, while another has not gone yet
+            async with session.get("/live/feed") as later, asyncio.timeout(5):
+                await anext(events(later, "turn"))
+                await anext(events(later, "turn"))
+            live._viewers.discard(other)
+
+    assert other.gone.done()
 
 
 async def test_a_reload_goes_on_with_the_same_pages():
@@ -335,6 +398,17 @@ async def test_a_record_is_one_request_away_for_any_tenant():
 
     assert (record["id"], record["outcome"], cache) == (sent["x-request-id"], "ok", "no-store")
     assert "content" not in record
+    assert status == 404
+
+
+async def test_without_a_tenant_a_record_is_asked_for_in_the_name_of_the_client_s_key():
+    async with served(plugins=["record"], access={"keys": "required"}) as (server, session):
+        async with session.get("/live/v1/exchanges/req_1") as without:
+            told = await without.json()
+        async with session.get("/live/v1/exchanges/req_1", params={"tenant": "acme"}) as named:
+            status = named.status
+
+    assert (without.status, told["error"]["type"]) == (401, "authentication_error")
     assert status == 404
 
 
@@ -406,13 +480,65 @@ async def test_a_prompt_is_tried_with_plugins_and_without():
     assert [[call["purpose"] for call in record["calls"]] for record in records] == [["serve"], [], ["probe"]]
 
 
-async def test_trying_needs_a_client_s_key_where_clients_do(tmp_path):
+async def test_a_try_tells_nobody_the_admin_key_nor_what_only_browsers_say():
+    said = {"x-predawn-admin-key": KEY, "Accept-Language": "de", "x-predawn-cache": "refresh"}
+    async with scripted_server("hello") as provider:
+        settings = {"upstreams": [{"name": "u", "base_url": provider.base_url}], "server": {"admin_key": KEY}}
+        async with served(**settings, models=[{"name": "m", "upstream": "u"}], plugins=["cache"]) as (server, session):
+            origin = {"Origin": server.admin_url, "Referer": f"{server.admin_url}/", "Sec-Fetch-Site": "same-origin"}
+            seen = []
+            pipeline = server.server.app.generation.service.models.find("m").pipeline
+            complete = pipeline.complete
+
+            async def looks(exchange: Any) -> Any:
+                seen.append((dict(exchange.control), dict(exchange.headers)))
+                return await complete(exchange)
+
+            pipeline.complete = looks
+            status = [(await tried(session, plugins, **said, **origin))[0] for plugins in ("on", "off")]
+
+    assert status == [200, 200]
+    assert [control for control, _ in seen] == [{}]
+    assert KEY not in str(seen)
+    sent = [{name.lower() for name in request.headers} for request in provider.requests]
+    assert len(sent) == 2
+    assert not any(names & {"origin", "referer", "sec-fetch-site", "accept-language"} for names in sent)
+
+
+async def test_a_prompt_may_be_as_long_as_a_client_s():
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x" * (2 << 20)}]}
+    async with served() as (_, session):
+        async with session.post("/live/try", data=io.BytesIO(json.dumps(asked).encode())) as reply:
+            status = reply.status
+
+    assert status == 200
+
+
+async def test_trying_needs_a_client_s_key_where_clients_do():
     async with served(access={"keys": "required"}) as (_, session):
         status, text, _ = await tried(session, "on")
         bare, _, _ = await tried(session, "off")
 
     assert (status, bare) == (401, 401)
     assert "API key" in text
+
+
+async def test_the_key_s_tenant_pays_for_a_try_and_its_limits_hold_without_plugins_too():
+    draft = Key(id="", name="solo", tenant="solo", requests_per_minute=2)
+    async with served(plugins=["cache", "record"], access={"keys": "required"}) as (server, session):
+        access = server.server.app.generation.service.access
+        digester = Digester(find_or_make_secret(server.server.settings))
+        _, key = await create_key(await server.server._shared.open_store(), digester, draft)
+        await access.reload()
+        client = {"Authorization": f"Bearer {key}"}
+        replies = [await tried(session, plugins, **client) for plugins in ("on", "off", "off")]
+        path, found = f"/live/v1/exchanges/{replies[1][2]['x-request-id']}", []
+        for headers, named in ((client, {}), ({}, {"tenant": "solo"}), ({}, {"tenant": "default"})):
+            async with session.get(path, headers=headers, params=named) as reply:
+                found.append(reply.status)
+
+    assert [status for status, _, _ in replies] == [200, 200, 429]
+    assert found == [200, 200, 404]
 
 
 @pytest.mark.parametrize("plugins", ["maybe", "", "ON"])

@@ -218,6 +218,32 @@ async def test_headers_of_the_settings_are_sent(case: Case) -> None:
     assert case.server.last.headers["x-team"] == "red"
 
 
+TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
+
+
+async def send_with(case: Case, headers: dict[str, str]) -> int:
+    asked = request(case.model, {"model": "alias", "messages": [{"role": "user", "content": "hi"}]})
+    asked.headers = headers
+    reply = await case.upstream.send(asked)
+    await read(reply)
+    return reply.status
+
+
+async def test_whose_trace_it_is_goes_on_and_no_other_header_of_the_client(case: Case) -> None:
+    await send_with(case, {**TRACE, "x-evil": "1"})
+
+    seen = case.server.last.headers
+    assert {name: seen.get(name) for name in TRACE} == TRACE
+    assert "x-evil" not in seen
+
+
+async def test_a_trace_that_no_header_may_hold_ends_here(case: Case) -> None:
+    status = await send_with(case, {"traceparent": "00-ü", "tracestate": "a\tb"})
+
+    assert status == 200
+    assert not set(TRACE) & {name.lower() for name in case.server.last.headers}
+
+
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
 async def test_anthropics_base_url_may_end_with_its_version_or_not(claude: Case, suffix: str) -> None:
     upstream = claude.make(base_url=claude.server.url + suffix)

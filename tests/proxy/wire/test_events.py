@@ -28,6 +28,8 @@ items = st.lists(
         lambda text: {"id": "r", "type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}, words
     )
     | st.builds(lambda said: {"id": "f", "type": "function_call", "name": "x", "arguments": said}, words)
+    | st.builds(lambda said: {"id": "c", "type": "custom_tool_call", "name": "x", "input": said}, words)
+    | st.just({"id": "f", "type": "function_call", "name": "x"})
     | st.just({"id": "w", "type": "web_search_call", "status": "completed"}),
     max_size=4,
 )
@@ -65,9 +67,34 @@ async def test_the_events_are_those_of_a_provider(route):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"content": 1}, {"content": ["x"]}, {"output": {}}, {"output": [1]}, {"error": {}}]
+    "body",
+    [
+        {},
+        {"content": 1, "output": 1},
+        {"content": ["x"]},
+        {"output": {}},
+        {"output": [1]},
+        {"error": {}},
+        {"content": [{"type": "text", "text": "", "citations": 7}]},
+    ],
 )
 def test_a_body_that_is_no_answer_is_refused(body):
     for made in (message_events, response_events):
         with pytest.raises(ValueError, match="the body is no"):
             made(body)
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ({"type": "function_call", "arguments": "{}"}, "function_call_arguments"),
+        ({"type": "custom_tool_call", "input": "ls"}, "custom_tool_call_input"),
+    ],
+)
+def test_a_call_is_told_in_pieces(item, name):
+    body = {"id": "x", "status": "completed", "output": [{"id": "c", "name": "run", **item}]}
+    kinds = [event.event for event in response_events(body)]
+    added = next(event.data["item"] for event in response_events(body) if event.event == "response.output_item.added")
+
+    assert kinds[3:5] == [f"response.{name}.delta", f"response.{name}.done"]
+    assert [added[member] for member in item if member != "type"] == [""]

@@ -162,3 +162,43 @@ def test_a_messages_stream_folds_into_a_message():
 def test_an_empty_stream_is_no_answer():
     with pytest.raises(ValueError, match="no chunk"):
         body_of([Chunk(b"data: [DONE]\n\n")], "chat")
+
+
+def test_pieces_of_what_a_custom_tool_is_given_are_joined():
+    begun = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "run", "input": ""}}
+    pieces = [{"index": 0, "custom": {"input": piece}} for piece in ("l", "s")]
+    (choice,) = fold([delta(tool_calls=[one]) for one in (begun, *pieces)], "chat")["choices"]
+
+    assert choice["message"]["tool_calls"] == [{"id": "c", "type": "custom", "custom": {"name": "run", "input": "ls"}}]
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [('{"a": 1}', {"a": 1}), ("", {}), ('{"a": [1, 2', {"a": [1, 2]}), ('{"a": 1, "b": "x', {"a": 1}), ("}", {})],
+)
+def test_a_call_that_was_cut_off_has_as_much_as_came(said, given):
+    use = {"type": "tool_use", "id": "t", "name": "add", "input": {}}
+    events = [
+        {"type": "message_start", "message": {"content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": use},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": said}},
+        {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}},
+    ]
+
+    assert fold(events, "messages")["content"] == [{**use, "input": given}]
+
+
+def test_a_response_that_failed_on_the_way_is_no_response():
+    events = [
+        {"type": "response.created", "response": {"id": "x", "status": "in_progress", "output": []}},
+        {"type": "error", "sequence_number": 1, "code": "server_error", "message": "no"},
+    ]
+
+    assert fold(events, "responses") == {"error": {"code": "server_error", "message": "no"}}
+
+
+def test_a_name_that_is_left_empty_stays_what_it_was():
+    calls = [{"index": 0, "function": {"name": name, "arguments": said}} for name, said in (("run", "{"), ("", "}"))]
+    (choice,) = fold([delta(tool_calls=[one]) for one in calls], "chat")["choices"]
+
+    assert choice["message"]["tool_calls"] == [{"function": {"name": "run", "arguments": "{}"}}]

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -151,3 +152,11 @@ def test_a_usage_beyond_belief_is_no_usage(count):
     body = b'{"choices":[],"usage":{"prompt_tokens":' + count + b',"completion_tokens":1}}'
 
     assert (None, None) == (usage_of_body(body), usage_of_tail(b"data: " + body + b"\n\n"))
+
+
+def test_the_end_of_a_long_event_is_found_at_once():
+    tail = b"data: " + b"x" * (8 << 20) + b"\n\ndata: [DONE]\n\n"
+    began = time.process_time()
+
+    assert has_ended(tail, "chat")
+    assert time.process_time() - began < 0.01

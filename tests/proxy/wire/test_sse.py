@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,16 @@ def test_joining_the_events_gives_every_byte_back(data, places):
     got = b"".join(b"".join(splitter.feed(piece)) for piece in cut(data, places)) + splitter.rest()
 
     assert data == got
+
+
+def test_a_long_event_is_searched_once_however_many_pieces_it_has():
+    splitter = EventSplitter()
+    began = time.process_time()
+    for _ in range(4096):
+        splitter.feed(b"x" * 256)
+
+    assert splitter.feed(b"\n\n") == [b"x" * (4096 * 256) + b"\n\n"]
+    assert time.process_time() - began < 0.7
 
 
 def test_an_endless_event_is_refused():

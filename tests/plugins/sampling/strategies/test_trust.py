@@ -7,9 +7,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.plugins.sampling.strategies.driver import Driver, said
+from tests.plugins.sampling.strategies.driver import Driver, answered, said
 
-from predawn.plugins.sampling.strategies.trust import CHECKED, ENOUGH, LEAST_ABOVE, Trust, Trusts, stairs
+from predawn.plugins.sampling.strategies.trust import CHECKED, ENOUGH, LEAST_ABOVE, MOST, Place, Trust, Trusts, stairs
 
 SURE, UNSURE = -0.01, -0.5
 learnt = st.lists(st.tuples(st.floats(-10, 0), st.booleans()), min_size=1, max_size=200).map(sorted)
@@ -121,6 +121,30 @@ def test_a_mostly_unsure_model_is_asked_several_at_once() -> None:
     assert 2 <= Driver("confidence", trust=trust, samples=16).started <= 4
 
 
+def test_no_more_are_drawn_at_once_than_a_vote_would_draw() -> None:
+    trust = taught()
+    for _ in range(200):
+        trust.tried(is_sure=False)
+
+    assert Driver("confidence", trust=trust, samples=16).waves == Driver("vote", samples=16).waves
+
+
+def test_where_samples_do_not_say_how_sure_they_are_it_is_soon_a_plain_vote() -> None:
+    trust = Trust()
+    drawn = [answered("confidence", [42], samples=3, trust=trust).started for _ in range(5)]
+
+    assert drawn == [3, 3, 3, 2, 2]
+
+
+def test_what_was_learnt_before_comes_before_what_was_learnt_since() -> None:
+    trust = taught(2)
+    since = trust.known
+    trust.recall([(SURE, True)] * 600)
+
+    assert trust.known == [*[(SURE, True)] * (MOST - len(since)), *since]
+    assert (trust.is_learnt, trust.is_loaded) == (True, True)
+
+
 @given(learnt)
 def test_the_surer_the_likelier(known: list[tuple[float, bool]]) -> None:
     steps = stairs(known)
@@ -146,11 +170,11 @@ def test_chances_rise_with_sureness_and_stay_between_0_and_1(
 
 def test_tenants_models_and_efforts_learn_apart_and_the_oldest_is_forgotten() -> None:
     trusts = Trusts(most=2)
-    mine = trusts.of("me", "m", "low")
+    mine = trusts.of(Place("me", "m", "low"))
     mine.learn(SURE, confirmed=True)
 
-    assert trusts.of("me", "m", "low") is mine
-    assert trusts.of("you", "m", "low") is not mine
-    trusts.of("you", "m", "high")
+    assert trusts.of(Place("me", "m", "low")) is mine
+    assert trusts.of(Place("you", "m", "low")) is not mine
+    trusts.of(Place("you", "m", "high"))
     assert len(trusts) == 2
-    assert trusts.of("me", "m", "low") is not mine
+    assert trusts.of(Place("me", "m", "low")) is not mine

@@ -43,8 +43,9 @@ async def test_a_call_that_fits_passes(arguments):
     assert (await told("pay", arguments)).outcome == "pass"
 
 
-async def test_a_tool_that_takes_any_text_is_the_requests_word_not_the_calls():
-    tools = [*TOOLS, {"type": "custom", "name": "shell"}]
+@pytest.mark.parametrize("shell", [{"name": "shell"}, {"custom": {"name": "shell"}}])
+async def test_a_tool_that_takes_any_text_is_the_requests_word_not_the_calls(shell):
+    tools = [*TOOLS, {"type": "custom", **shell}]
     exchange = Exchange(json.dumps({"tools": tools}).encode())
     said = {}
     for name in ("shell", "pay", "rm"):
