@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from predawn.plugins.verify.cutting import LONGEST_STEP, cutter, name_of
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 EVERYTHING: Final = 1 << 62
 """How far a text is verified that nobody reads."""
+BLOCK: Final = 1 << 13
+"""Characters that are joined once and then left as they are."""
 
 
 class _StepOf(Step):
@@ -29,23 +32,23 @@ class _StepOf(Step):
 
     @classmethod
     def of(cls, cut: Cut) -> Step:
-        said = cut.text.text
-        text, call = said[cut.start : cut.end], cut.call
+        said, call = cut.text, cut.call
+        text = said.between(cut.start, cut.end)
         if call is not None:
-            call = {**call, "function": {**call["function"], "arguments": said[: cut.end]}}
+            call = {**call, "function": {**call["function"], "arguments": said.between(0, cut.end)}}
         where, index, is_last = cut.key.where, cut.index, cut.is_last
         made = cls(text, where, cut.boundary, cut.start, cut.end, "", cut.choice, index, call, is_last)
         object.__delattr__(made, "before")
-        object.__setattr__(made, "_said", said)  # as it is now: verifiers may read the step in a thread
+        object.__setattr__(made, "_said", said.until(cut.start))  # as it is now: a thread may read it later
         return made
 
     def __getattr__(self, name: str) -> Any:
         if name != "before":
             raise AttributeError(name)
-        said: str | None = self._said
+        said: Callable[[], str] | None = self._said
         if said is None:  # another thread was faster
             return object.__getattribute__(self, "before")
-        object.__setattr__(self, "before", said[: self.start])
+        object.__setattr__(self, "before", said())
         object.__setattr__(self, "_said", None)
         return object.__getattribute__(self, "before")
 
@@ -183,13 +186,18 @@ class Group:
 
 
 class Text:
-    """A text that grows; joined only where somebody reads it."""
+    """A text that grows. Its steps are read without joining all of it, which for each of them would be quadratic."""
 
-    __slots__ = ("_joined", "_new", "length")
+    __slots__ = ("_begins", "_blocks", "_last", "_new", "length")
 
     def __init__(self) -> None:
-        self._joined = ""
+        self._blocks: list[str] = []
+        """What stands before `_last`. It only grows, so that what was there can be read later, in a thread even."""
+        self._begins = array("q", [0])
+        """Where each block begins in the text, and `_last` behind them."""
+        self._last = ""
         self._new: list[str] = []
+        """What came since somebody read."""
         self.length = 0
 
     def add(self, piece: str) -> None:
@@ -197,15 +205,45 @@ class Text:
         self.length += len(piece)
 
     def cut(self, at: int) -> None:
-        self._joined = self.text[:at]
-        self.length = len(self._joined)
+        self._last = self.between(0, at)
+        self._new.clear()
+        self._blocks, self._begins = [], array("q", [0])
+        self.length = len(self._last)
+
+    def between(self, start: int, end: int) -> str:
+        """A part of it; costs as much as that is long."""
+        self._join()
+        begins = self._begins
+        if start >= begins[-1]:
+            return self._last[start - begins[-1] : end - begins[-1]]
+        first = bisect_right(begins, start) - 1
+        behind = bisect_left(begins, end)
+        parts = [*self._blocks[first:behind], self._last] if behind > len(self._blocks) else self._blocks[first:behind]
+        return "".join(parts)[start - begins[first] : end - begins[first]]
+
+    def until(self, end: int) -> Callable[[], str]:
+        """Reads what stands before `end` as it is now, whatever becomes of the text, once it is called."""
+        self._join()
+        count = bisect_left(self._begins, end)
+        last = self._last if count > len(self._blocks) else ""
+        return partial(_joined, self._blocks, count, last, end)
 
     @property
     def text(self) -> str:
+        return self.between(0, self.length)
+
+    def _join(self) -> None:
         if self._new:
-            self._joined += "".join(self._new)
+            self._last += "".join(self._new)
             self._new.clear()
-        return self._joined
+            if len(self._last) >= BLOCK:
+                self._blocks.append(self._last)
+                self._begins.append(self.length)
+                self._last = ""
+
+
+def _joined(blocks: list[str], count: int, last: str, end: int) -> str:
+    return "".join([*blocks[:count], last])[:end]
 
 
 class _Channel:

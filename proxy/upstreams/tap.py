@@ -80,7 +80,7 @@ class TapSource:
         """Set once the body is lost on the way."""
         if (exc := self._content.exception()) is not None:
             return self._lost(exc)
-        if not self._content.is_eof() and self._connection is not None and not self._connection.is_connected():
+        if not self._content.is_eof() and self._connection is not None and self._connection.transport is None:
             return self._lost(None)
         return None
 

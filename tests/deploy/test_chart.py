@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -14,6 +13,7 @@ from predawn.proxy.settings_file import validate
 from predawn.proxy.settings_yaml import parse
 
 helm = pytest.importorskip("helm_python", reason="pip install --group deploy")
+kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install --group deploy")
 pytestmark = pytest.mark.deploy
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm"

@@ -114,7 +114,7 @@ def test_an_error_names_file_line_and_place(tmp_path: Path) -> None:
 def test_an_unknown_key_with_no_near_name_lists_the_known_ones(tmp_path: Path) -> None:
     (found,) = errors(tmp_path, "access: {zzz: 1}")
 
-    assert found == "1: access.zzz: unknown key; known: keys, secret, limits_url"
+    assert found == "1: access.zzz: unknown key; known: keys, secret, limits_url, tenant_classes"
 
 
 def test_a_missing_key_is_shown_where_it_is_missing(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ open, and a rule for what a violation does.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -23,7 +25,7 @@ from predawn.plugins.verify.reading import (
     head_of,
     one_by_one,
 )
-from predawn.plugins.verify.trace import Check, Trace, is_behind
+from predawn.plugins.verify.trace import EVERYTHING, Check, Trace, is_behind
 
 if TYPE_CHECKING:
     from predawn.plugins import Chunk
@@ -101,8 +103,9 @@ class _Choice:
         """What its upstream calls each text."""
         self.call = 0
         """Number of the call that makes it."""
-        self.marks: list[tuple[int, Key, int]] = []
-        """Where each chunk of each call ended, as far as they are not cut off; a chunk is a token."""
+        self.marks: dict[tuple[int, Key], array[int]] = {}
+        """By call and text: where each chunk ended, in their order, as far as they are not cut off; a chunk is a token.
+        Numbers alone, which the garbage collector need not go through."""
         self.is_finished = False
         """True once the upstream has said that it ends."""
         self.is_over = False
@@ -117,13 +120,20 @@ class _Choice:
     def called(self) -> bool:
         return any(key.where == "tool_call" for key in self.holding.sent)
 
-    def keep(self, stays: Callable[[Key, int], bool]) -> tuple[Kept, ...]:
-        """Forget the chunks that do not stay; what is left of each call."""
-        self.marks = [mark for mark in self.marks if stays(mark[1], mark[2])]
+    def mark(self, key: Key, end: int) -> None:
+        """A chunk of the running call has ended there."""
+        ends = self.marks.get((self.call, key))
+        if ends is None:
+            ends = self.marks[self.call, key] = array("q")
+        ends.append(end)
+
+    def keep(self, until: Callable[[Key], int]) -> tuple[Kept, ...]:
+        """Forget the chunks that end behind `until` in their text; what is left of each call."""
         tokens, thoughts = [0] * (self.call + 1), [0] * (self.call + 1)
-        for call, key, _ in self.marks:
-            tokens[call] += 1
-            thoughts[call] += key == REASONING
+        for (call, key), ends in self.marks.items():
+            del ends[bisect_right(ends, until(key)) :]
+            tokens[call] += len(ends)
+            thoughts[call] += len(ends) if key == REASONING else 0
         return tuple(map(Kept, tokens, thoughts))
 
 
@@ -181,7 +191,7 @@ class Flow:
             end = start + len(piece.text)
             spans.append(Span(piece.key, start, end))
             if piece.member:  # else it is a gap that nobody wrote
-                choice.marks.append((choice.call, piece.key, end))
+                choice.mark(piece.key, end)
                 choice.members[piece.key.where] = piece.member
         if part.finish is not None:
             choice.is_finished = True
@@ -253,7 +263,7 @@ class Flow:
         choice = self._choices.get(index)
         if choice is None:
             return 0
-        return sum(call == choice.call and key == REASONING for call, key, _ in choice.marks)
+        return len(choice.marks.get((choice.call, REASONING), ()))
 
     def trace_of(self, index: int) -> Trace | None:
         """What was said in a choice."""
@@ -304,7 +314,7 @@ class Flow:
         why = {"stopped_by": check.verifier.name, "where": check.key.where, "step": check.cut.index}
         finish = finish_of(self.head, choice.index, "content_filter", self._route, predawn=why)
         sent = choice.holding.sent
-        kept = choice.keep(lambda key, end: end <= sent.get(key, 0))
+        kept = choice.keep(lambda key: sent.get(key, 0))
         return [*actions, End(choice.index, kept), *last, Send(finish)]
 
     def _rewrite(self, choice: _Choice, check: Check) -> list[Action]:
@@ -314,7 +324,7 @@ class Flow:
             return self._stop(choice, check)
         actions = self._drop(choice, lambda one: is_behind(one.key, key) or (one.key == key and one.cut.end > at))
         stays = at if key.where != "tool_call" else -1
-        kept = choice.keep(lambda one, end: not is_behind(one, key) and (one != key or end <= stays))
+        kept = choice.keep(lambda one: -1 if is_behind(one, key) else stays if one == key else EVERYTHING)
         choice.call += 1
         choice.is_finished = False
         choice.trace.cut(key, at)
@@ -323,9 +333,8 @@ class Flow:
         if mending.insert:
             member = choice.members.get(key.where) or ("text" if self._route == "completions" else key.where)
             chunk = chunk_of(self.head, choice.index, member, mending.insert)
-            marks = len(choice.marks)
             actions += self.said(Part(choice.index, (Piece(key, mending.insert, None, member),), None, chunk, True))
-            del choice.marks[marks:]  # no model wrote it
+            choice.marks.pop((choice.call, key), None)  # no model wrote it
         actions.append(Continue(choice.index, mending, kept))
         return actions + self._release(choice)
 

@@ -58,9 +58,13 @@ def kept(store: Store | None) -> Kept:
 
 
 async def drawn(store: Store | None, times: int) -> list[int]:
-    """How many samples each of so many requests took."""
-    async with workbench(kept(store), upstream="It is 42.") as bench:
-        results = [await bench.run(REQUEST) for _ in range(times)]
+    """How many samples each of so many requests took; from the second one on the store has been read."""
+    plugin = kept(store)
+    async with workbench(plugin, upstream="It is 42.") as bench:
+        results = [await bench.run(REQUEST)]
+        if store is not None:
+            await plugin.replying.keeping.flush()
+        results += [await bench.run(REQUEST) for _ in range(times - 1)]
     return [int(result.headers["x-predawn-samples"]) for result in results]
 
 
@@ -73,7 +77,7 @@ async def test_one_sure_answer_is_enough_after_a_restart_too(store: Store) -> No
     first, second = await drawn(store, 15), await drawn(store, 6)
 
     assert (first[0], first[-1]) == (3, 1)
-    assert second[-1] == 1
+    assert second[1:] == [1] * 5
     assert sum(second) < sum(first[:6])
 
 

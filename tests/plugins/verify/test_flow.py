@@ -1,5 +1,6 @@
 """The machine without waiting: whatever comes in whatever order, the client gets only what it should."""
 
+import gc
 from functools import partial
 
 import pytest
@@ -419,6 +420,22 @@ async def test_thoughts_told_in_detail_are_not_sent_beside_what_was_cut(thought,
     assert "One." in sent
     assert "= 3" not in sent
     assert play.finish() == "content_filter"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_was_sent_leaves_nothing_for_the_garbage_collector(mode):
+    play = Play(mode, Sums())
+    play.say(content="One. ")
+    await play.judge_all()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(2000):
+        play.say(content=" two.\n")
+        await play.judge_all()
+        play.sent.clear()
+    gc.collect()
+
+    assert len(gc.get_objects()) - before < 200
 
 
 async def test_thoughts_told_in_detail_are_cut_where_the_thoughts_are():

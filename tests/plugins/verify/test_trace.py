@@ -1,6 +1,7 @@
 """A choice's texts, the checks that come of them, and how far they are verified."""
 
 import time
+import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from tests.plugins.verify.wary import Calls, Forbids, Sums
 
 from predawn.plugins import Verdict
 from predawn.plugins.verify.reading import CONTENT, REASONING, Key, Piece
-from predawn.plugins.verify.trace import EVERYTHING, Trace
+from predawn.plugins.verify.trace import BLOCK, EVERYTHING, Text, Trace
 from predawn.proxy.extensions import RegisteredVerifier
 
 
@@ -55,13 +56,55 @@ def test_a_step_knows_what_stands_before_it():
 
 def test_steps_that_wait_share_one_text():
     trace = trace_of(Sums())
-    checks = say(trace, "One. " * 1000)
-    steps = [check.step for check in checks]
+    checks = say(trace, "One. " * 20_000)
+    held = {check: most_allocated(lambda check=check: check.step) for check in checks[::1000]}
 
-    assert not any("before" in held_by(step) for step in steps)
-    assert len({id(held_by(step)["_said"]) for step in steps}) == 1
-    assert [step.before for step in steps] == [("One. " * 1000)[: step.start] for step in steps]
-    assert {held_by(step)["_said"] for step in steps} == {None}
+    assert max(held.values()) < BLOCK
+    assert all(check.step.before == ("One. " * 20_000)[: check.step.start] for check in held)
+    assert {held_by(check.step)["_said"] for check in held} == {None}
+
+
+def test_making_a_step_costs_the_same_however_much_was_said_before():
+    trace = trace_of(Sums())
+    most = 0
+    for _ in range(20_000):
+        (check,) = say(trace, " It is so.\n")
+        if check.cut.index % 500 == 0:
+            most = max(most, most_allocated(lambda check=check: check.step))
+        else:
+            assert check.step.text
+        check.cut.forget()
+
+    assert trace.length(CONTENT) > 25 * BLOCK
+    assert most < 4 * BLOCK
+
+
+@given(
+    st.lists(st.one_of(st.text("ab", max_size=5), st.integers(0, 3 * BLOCK).map("x".__mul__)), max_size=12),
+    st.lists(st.integers(0, 40 * BLOCK), min_size=3, max_size=3),
+)
+def test_a_text_reads_as_if_it_were_one_string(pieces, places):
+    text, whole = Text(), ""
+    for piece in pieces:
+        text.add(piece)
+        whole += piece
+        start, end, until = (place % (len(whole) + 1) for place in places)
+        assert text.between(start, end) == whole[start:end]
+        before = text.until(until)
+        text.add("more")
+        assert before() == whole[:until]
+        text.cut(len(whole))
+        assert (before(), text.text, text.length) == (whole[:until], whole, len(whole))
+
+
+def most_allocated(work):
+    """Bytes that were held at once beyond what was held before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def held_by(step):

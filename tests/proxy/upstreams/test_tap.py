@@ -47,3 +47,29 @@ async def test_an_answer_that_is_given_up_is_not_listened_to_any_more():
     connection.data_received(b"more")
 
     assert [] == heard
+
+
+class Closing(asyncio.Transport):
+    def is_closing(self):
+        return True
+
+
+async def test_an_answer_whose_connection_is_closing_may_still_end_well():
+    connection = TapConnection(asyncio.get_running_loop())
+    connection.connection_made(Closing())
+    content, one = source(connection)
+    before = one.error
+    content.feed_eof()
+    connection.connection_lost(None)
+
+    assert (before, one.error, one.at_end) == (None, None, True)
+
+
+async def test_an_answer_whose_connection_was_lost_before_its_end_was_cut_off():
+    connection = TapConnection(asyncio.get_running_loop())
+    connection.connection_made(Closing())
+    _, one = source(connection)
+    connection.connection_lost(None)
+
+    assert one.error is not None
+    assert one.error.reason == "truncated"
