@@ -221,26 +221,37 @@ END_MARKS: dict[RouteName, tuple[bytes, ...]] = {
 }
 LAST_BYTES = 8 << 10
 """Where `[DONE]` stands: what came in one read may be megabytes, which take 50 ms each to be searched."""
-_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]\s*(?:[\r\n]|$)")
+_DONE = re.compile(rb"data: ?\[DONE\]\s*(?:[\r\n]|$)")
 # within a JSON string the quotes of `"type"` would be escaped, so neither form can be part of what is said
 _COMPLETED = re.compile(
     rb"(?:^|[\r\n])event: ?response\.(?:completed|failed|incomplete|cancelled)[\r\n]"
     rb'|"type"\s*:\s*"response\.(?:completed|failed|incomplete|cancelled)"'
 )
 _STOPPED = re.compile(rb'(?:^|[\r\n])event: ?message_stop[\r\n]|"type"\s*:\s*"message_stop"')
-_ENDS: dict[RouteName, re.Pattern[bytes]] = {
-    "chat": _DONE,
-    "completions": _DONE,
-    "responses": _COMPLETED,
-    "messages": _STOPPED,
-}
+_ENDS: dict[RouteName, re.Pattern[bytes]] = {"responses": _COMPLETED, "messages": _STOPPED}
+
+
+def _is_done(tail: bytes) -> bool:
+    """True if a line says `data: [DONE]`: looked for from the end, which costs under 1 µs where a search costs 80."""
+    since = max(len(tail) - LAST_BYTES, 0)
+    at = tail.rfind(b"[DONE]", since)
+    while at >= 0:
+        begins = at - (6 if tail[at - 1 : at] == b" " else 5)
+        if (begins == 0 or (begins > 0 and tail[begins - 1] in b"\r\n")) and _DONE.match(tail, begins):
+            return True
+        at = tail.rfind(b"[DONE]", since, at)
+    return False
 
 
 def has_ended(tail: bytes, route: RouteName) -> bool:
     """True if the last bytes of a stream hold the mark that ends it, or an error that explains why not."""
     marks = END_MARKS.get(route)
-    since = max(len(tail) - LAST_BYTES, 0) if route in ("chat", "completions") else 0  # others say more behind theirs
-    if marks is None or (any(mark in tail for mark in marks) and _ENDS[route].search(tail, since) is not None):
+    if marks is None:
+        return True
+    if route in ("chat", "completions"):
+        if _is_done(tail):
+            return True
+    elif any(mark in tail for mark in marks) and _ENDS[route].search(tail) is not None:
         return True
     last = tail.rstrip().rpartition(b"data:")[2].lstrip()
     return last.startswith((b'{"error"', b'{"type":"error"', b'{"type": "error"'))
