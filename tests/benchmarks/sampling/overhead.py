@@ -1,4 +1,4 @@
-"""What sampling costs beyond the upstream's time: `python tests/benchmarks/sampling/overhead.py [OUT.json]`.
+"""What sampling costs beyond the upstream's time: `python tests/benchmarks/sampling/overhead.py`, or `make bench-sampling`.
 
 - The machinery: the plugin around an upstream that has everything at once, in memory, against what the same chunks cost
   when they are only iterated. Fitted over numbers of samples and chunks, so that what belongs to a request, to a sample
@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,10 @@ from pathlib import Path
 from time import perf_counter, process_time_ns
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.evidence import Bar, this_machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
+from tests.benchmarks.sampling.picture import draw
 
 if TYPE_CHECKING:
     from predawn.plugins import Chunk, Exchange, Reply
@@ -198,25 +201,31 @@ def wait_at(turns: Sequence[float], share: float) -> float:
     return high
 
 
-async def measured() -> dict[str, Any]:
-    own, near = await machinery(), await neighbours()
-    bars = {
-        "machinery per request": Bar(own["per_request_us"], 150, "us"),
-        "machinery per sample-chunk": Bar(own["per_chunk_us"], 5, "us"),
+async def measured(evidence: Evidence) -> None:
+    print("the machinery …", flush=True)
+    own = await machinery()
+    print("the neighbours …", flush=True)
+    near = await neighbours()
+    evidence.figures = {"machinery": own, "neighbours": near}
+    evidence.bars = {
+        "machinery per request": Bar(own["per_request_us"], 150, "µs"),
+        "machinery per sample-chunk": Bar(own["per_chunk_us"], 5, "µs"),
         "wait of another request's chunk beside 64 samples, p99": Bar(near["wait_p99_ms"], 5, "ms"),
     }
-    return {"machinery": own, "neighbours": near, "bars": {name: bar.as_json() for name, bar in bars.items()}}
 
 
-def main() -> None:
-    from dataclasses import asdict
-
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "results/bench-sampling.json")
-    found = {"machine": asdict(this_machine()), **asyncio.run(measured())}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found["bars"], indent=2))
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "results" / "bench-sampling.json")
+    options = parser.parse_args()
+    evidence = Evidence("sampling", {}, versions_of("predawn", "aiohttp", "msgspec"))
+    evidence.settings = {"samples": SAMPLES, "chunks": CHUNKS, "repeats": REPEATS, "interval_ms": INTERVAL_MS}
+    asyncio.run(measured(evidence))
+    evidence.save(options.out)
+    draw(evidence, options.out.with_suffix(".png"))
+    print(evidence.summary())
+    return 0 if evidence.all_hold else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
