@@ -142,4 +142,4 @@ def _relative_command() -> list[str]:
     """This process's command without any absolute path: evidence is read on other machines."""
     script = Path(sys.argv[0]).resolve()
     shown = script.relative_to(CHECKOUT) if script.is_relative_to(CHECKOUT) else Path(script.name)
-    return [str(shown), *sys.argv[1:]]
+    return [str(shown), *(word.removeprefix(f"{CHECKOUT}/") for word in sys.argv[1:])]
