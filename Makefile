@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-dashboards pictures-dashboards dashboards lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep eval-budget eval-verify bench-sampling test-page bench-page bench-instruments docs site build clean lock pin sbom audit test-deploy
+.PHONY: help demo test test-real test-dashboards pictures-dashboards dashboards lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep eval-budget eval-verify bench-sampling fuzz-lanes attack-lanes test-page bench-page bench-instruments docs site build clean lock pin sbom audit test-deploy
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,12 @@ bench-proxy: $(VENV)/.dev ## measure the relay against its peers (installs them)
 
 bench-soak: $(VENV)/.dev ## ten minutes of faults and disconnects; writes results/bench-soak.json
 	@$(BIN)/python tests/benchmarks/soak/run.py
+
+fuzz-lanes: $(VENV)/.dev ## both lanes get the same random bytes, FUZZ_EXAMPLES times (20000: half an hour), and every combination of cases
+	@PREDAWN_FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/pytest tests/lanes --timeout 7200 --numprocesses auto --dist loadfile
+
+attack-lanes: $(VENV)/.dev ## floods, half-open requests, slow readers and a dying upstream against one server; prints what it did to the others
+	@PYTHONPATH=.:.src $(BIN)/python -m tests.lanes.attack
 
 bench-kernels: $(VENV)/.dev ## sharing on a CPU, the engine against transformers, lookup, roofline, event-loop lag; writes results/bench-kernels.json
 	@$(BIN)/python tests/benchmarks/kernels/run.py

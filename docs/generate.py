@@ -45,7 +45,8 @@ def _generate(name: str) -> str:
     generators: dict[str, Callable[[str], Iterator[str]]] = {
         "settings": _settings, "plugins": _plugins, "plugin": _plugin, "metrics": _metrics, "hook": _hook,
         "commands": _commands, "evidence": _evidence, "peers": _peers, "altered": _altered,
-        "sizes": _sizes, "sleeping": _sleeping, "verifying": _verifying, "thinking": _thinking, "sharing": _sharing,
+        "sizes": _sizes, "lanes": _lanes, "sleeping": _sleeping, "verifying": _verifying, "thinking": _thinking,
+        "sharing": _sharing,
     }  # fmt: skip
     return "".join(f"{line}\n" for line in generators[kind](argument))
 
@@ -278,7 +279,8 @@ _PEERS = {
     "nginx": "nginx",
     "vllm-router": "vllm-router (Rust)",
     "predawn-bare": "**Predawn**, no plugin",
-    "predawn": "**Predawn**, keys, metrics and ledger",
+    "predawn-keys": "**Predawn**, keys, metrics and ledger",
+    "predawn": "**Predawn**, the same and `record`",
     "portkey": "Portkey (Node)",
     "litellm": "LiteLLM proxy",
 }
@@ -301,6 +303,8 @@ def _peers(_: str) -> Iterator[str]:
         "|---|---|---|---|---|---|",
     )
     for key, name in _PEERS.items():
+        if key not in peers:
+            continue
         costs = (f"{peers[key][cost]:,.{digits}f} {unit}" for cost, unit, digits in _COSTS)
         version = "" if "Predawn" in name else f" {run['versions'][key]}"
         yield f"| {name}{version} | {' | '.join(costs)} |"
@@ -312,10 +316,38 @@ def _altered(_: str) -> Iterator[str]:
     peers = _run("bench-proxy")["figures"]["peers"]
     yield from ("", "| | of 11 bodies, not upstream as they were sent | idle stream |", "|---|---|---|")
     for key, name in _PEERS.items():
-        if peers[key]["bodies_altered"] is not None:
+        if peers.get(key, {}).get("bodies_altered") is not None:
             idle = peers[key]["idle_streams"]
             memory = f"{idle['kb_per_stream']:.0f} KB" if idle else ""
             yield f"| {name} | {len(peers[key]['bodies_altered'])} | {memory} |"
+    yield ""
+
+
+_LANES = {
+    "predawn-bare": "fast lane, nothing switched on",
+    "predawn-idle": "the same with every built-in plugin, all limited to another model",
+    "predawn-keys": "fast lane with keys, metrics and the ledger of usage",
+    "predawn": "the same and `record`",
+    "predawn-full": "full lane, nothing switched on",
+    "predawn-slow": "full lane with keys, metrics, the ledger and `record`",
+    "nginx": "nginx, for comparison",
+}
+_LANE_COSTS = {
+    "cpu_us_per_request_1.5kb": "1.5 KB",
+    "cpu_us_per_request_1.5kb_fresh_heads": "1.5 KB, each head new",
+    "cpu_us_per_request_60kb": "60 KB",
+    "cpu_us_per_chunk": "streamed chunk",
+}
+
+
+def _lanes(_: str) -> Iterator[str]:
+    """What a request costs in each lane."""
+    peers = _run("bench-proxy")["figures"]["peers"]
+    yield from ("", f"| CPU | {' | '.join(_LANE_COSTS.values())} |", f"|---|{'---|' * len(_LANE_COSTS)}")
+    for key, name in _LANES.items():
+        if key in peers:
+            costs = (peers[key].get(cost) for cost in _LANE_COSTS)
+            yield f"| {name} | {' | '.join('' if cost is None else f'{cost:,.0f} µs' for cost in costs)} |"
     yield ""
 
 

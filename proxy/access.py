@@ -23,13 +23,15 @@ from predawn.proxy.leases import (
     most_it_may_cost,
     write_tokens,
 )
+from predawn.proxy.prompt_size import estimated_prompt_tokens
 from predawn.proxy.rates import Rates
-from predawn.proxy.spend import Usage, UsageBook
+from predawn.proxy.spend import UsageBook
 from predawn.proxy.store import StoreError, sqlite_path
 from predawn.proxy.strangers import stranger
 
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
+    from predawn.proxy.keys import Key
     from predawn.proxy.settings import PriceSettings, Settings
     from predawn.proxy.store import Store
     from predawn.proxy.tasks import Tasks
@@ -57,6 +59,8 @@ class Access:
         self._book = UsageBook(clock)
         self._rates: Rates | None = None
         self._accounts: dict[str, Account] = {}
+        self.epoch = 0
+        """Another number whenever somebody may be known that was not, or known no more."""
         self._syncing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +93,7 @@ class Access:
             if rates is not None or self._settings.access.limits_url != url:
                 self._rates, rates = rates, self._rates
             self._settings, self._mode, self._keyring = settings, settings.access.keys, keyring
+            self.epoch += 1
             await _close(rates)
             await self._sync()
         if self._task is None and self._mode != "off":
@@ -124,15 +129,19 @@ class Access:
 
     def identify(self, headers: Mapping[str, str], peer: str) -> Identity:
         """Who sent these headers (a mapping that ignores case) from the address `peer`. Raises 401."""
+        return self.admit(headers, peer)[0]
+
+    def admit(self, headers: Mapping[str, str], peer: str) -> tuple[Identity, float | None]:
+        """The same, and until when it is so, in seconds since the epoch, as long as `epoch` stays what it is."""
         if self._mode == "off":
-            return ANYONE
+            return ANYONE, None
         if self._keyring.has_keys:
-            return self._keyring.identify(presented_key(headers), self._clock.now())
+            return self._keyring.admit(presented_key(headers), self._clock.now())
         if self._mode == "required":
             raise unauthenticated(f"This server requires API keys, and none exists yet. {_HOW}.")
         if (why := stranger(headers, peer)) is not None:
             raise unauthenticated(f"Without API keys only clients on the server itself are served; {why}. {_HOW}.")
-        return ANYONE
+        return ANYONE, None
 
     def check_model(self, identity: Identity, model: str) -> None:
         """Raise 403 if the key may not use this alias."""
@@ -158,7 +167,7 @@ class Access:
         self,
         identity: Identity,
         price: PriceSettings | None,
-        estimated_prompt_tokens: int,
+        prompt_tokens: int,
         max_output_tokens: int | None,
     ) -> Lease:
         """Admit a request and hold what it may use, or raise 429. Waits for nothing if the key has no limits.
@@ -166,39 +175,69 @@ class Access:
         `max_output_tokens` is the sum over all answers that the request asks for. Settle or release the lease, whatever
         happens; its `headers` belong on the response.
         """
-        key, book = identity.key, self._book_of(identity)
+        key = identity.key
         if key is None or not identity.is_limited:
-            return Lease(book, identity.tenant, key, None)
-        account = self._accounts.get(key.id)
-        if account is None:
-            account = self._accounts[key.id] = Account()
-        check_concurrency(key, account)
-        lease = Lease(book, identity.tenant, key, account)
+            return Lease(self._book_of(identity), identity.tenant, key, None)
+        lease, account = self._hold(identity, key, price, prompt_tokens, max_output_tokens)
         is_admitted = False
         try:
-            if key.nano_usd_per_day is not None:
-                output = ASSUMED_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
-                cost = most_it_may_cost(price, estimated_prompt_tokens, output)
-                lease.hold_spend(cost, self._book.spent_today(key.id), self._book.seconds_left_today())
             if key.requests_per_minute is not None or key.tokens_per_minute is not None:
                 if self._rates is None:
                     self._rates = await _open_rates(None, self._clock)
-                need = estimated_prompt_tokens + (max_output_tokens or 0)
+                need = prompt_tokens + (max_output_tokens or 0)
                 await check_rates(lease, key, account, self._rates, need)
-            lease.admit(Admitted(price, estimated_prompt_tokens, max_output_tokens, self._rates))
+            lease.admit(Admitted(price, prompt_tokens, max_output_tokens, self._rates))
             is_admitted = True
             return lease
         finally:
             if not is_admitted:
                 lease.release()
 
+    def reserve_now(
+        self, identity: Identity, price: PriceSettings | None, body: bytes, max_output_tokens: int | None
+    ) -> Lease | None:
+        """The same for a limited key without waiting; `None`, and nothing is held, if its windows must be asked."""
+        key = identity.key
+        if key is None or key.requests_per_minute is not None or key.tokens_per_minute is not None:
+            return None
+        prompt_tokens = estimated_prompt_tokens(body)
+        lease, _ = self._hold(identity, key, price, prompt_tokens, max_output_tokens)
+        lease.admit(Admitted(price, prompt_tokens, max_output_tokens, self._rates))
+        return lease
+
+    def _hold(
+        self,
+        identity: Identity,
+        key: Key,
+        price: PriceSettings | None,
+        prompt_tokens: int,
+        max_output_tokens: int | None,
+    ) -> tuple[Lease, Account]:
+        """A place among the key's requests, and what it may spend of the day's budget; or 429 and nothing."""
+        account = self._accounts.get(key.id)
+        if account is None:
+            account = self._accounts[key.id] = Account()
+        check_concurrency(key, account)
+        lease = Lease(self._book_of(identity), identity.tenant, key, account)
+        if key.nano_usd_per_day is not None:
+            output = ASSUMED_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
+            cost = most_it_may_cost(price, prompt_tokens, output)
+            is_held = False
+            try:
+                lease.hold_spend(cost, self._book.spent_today(key.id), self._book.seconds_left_today())
+                is_held = True
+            finally:
+                if not is_held:
+                    lease.release()
+        return lease, account
+
     def book(
         self, identity: Identity, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float
     ) -> None:
         """Count a request that ended without a lease."""
         if (book := self._book_of(identity)) is not None:
-            used = Usage.of(prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
-            book.book(identity.tenant, identity.key_id or "", used)
+            key_id = identity.key.id if identity.key is not None else ""
+            book.book_request(identity.tenant, key_id, prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
 
     def _book_of(self, identity: Identity) -> UsageBook | None:
         """Without a key and without a store there is nobody to book to and nowhere to write."""
@@ -228,7 +267,12 @@ class Access:
             elif not await asyncio.to_thread(self._path.exists):
                 return  # a server without keys makes no file and does not import SQLAlchemy
             self._store = await self._open_store()
-        await keyring.refresh(self._store)
+        before = keyring.state
+        try:
+            await keyring.refresh(self._store)
+        finally:
+            if keyring.state != before:
+                self.epoch += 1
         if keyring.has_rates and self._rates is None and not self._settings.access.limits_url:
             self._rates = await _open_rates(None, self._clock)
 

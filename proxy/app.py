@@ -34,6 +34,8 @@ class App:
         self.is_ready = True
         self.refuses = False
         """True once a shutdown has gone so far that new requests are turned away."""
+        self.leaving = False
+        """True once another process serves in place of this one, which gives each connection one last answer."""
         self.live = LivePage(self, worker=worker)
         self._routes: dict[str, Route] = {f"/v1{route.path}": route for route in ROUTES}
 
@@ -48,6 +50,7 @@ class App:
         name: RouteName = route.name if route is not None else "raw"
         ident = request_id(request.headers.get("X-Request-ID"))
         try:
+            request.check()
             if self.refuses:
                 raise shutting_down()
             if route is not None and request.method == "POST":
@@ -130,7 +133,7 @@ def refusal(error: RequestError, route: RouteName, ident: str) -> web.Response:
     """An error as a response, in the shape of the endpoint's API."""
     headers = {"Content-Type": "application/json", "Server": "predawn", **error.headers, "x-request-id": ident}
     response = web.Response(status=error.status, body=error_body(error, route), headers=headers)
-    if error.status in (408, 413) or error.code == "shutting_down":
+    if error.status in (408, 413, 505) or error.code in ("shutting_down", "invalid_http"):
         response.force_close()  # what the client still sends is not read
     return response
 

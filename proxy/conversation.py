@@ -141,6 +141,8 @@ class Conversation:
         except EventTooLargeError as exc:
             error = UpstreamError(exchange.upstream, "protocol", str(exc), sent_nothing=False)
             self._tools.metrics.upstream_error(error.upstream, error.reason)
+            if (call := exchange.ledger.own_call) is not None:
+                call.outcome = error.reason
             return self._refuse(from_upstream(error, retried=False), "upstream_error")
         except (ConnectionError, asyncio.CancelledError) as exc:
             if self._is_sent:  # whoever leaves now has the answer
@@ -185,10 +187,7 @@ class Conversation:
 
     async def _reserve(self) -> None:
         exchange, model = self._exchange, self._model
-        head = exchange.head
-        wanted = head.output_limit or model.settings.max_output_tokens
-        if wanted is not None and head.n is not None:
-            wanted *= max(head.n, 1)
+        wanted = model.wanted_output(exchange.head)
         prompt = estimated_prompt_tokens(exchange.body) if self._identity.is_limited else 0
         exchange.lease = self._lease = await self._access.reserve(self._identity, model.price, prompt, wanted)
 
@@ -312,7 +311,7 @@ class Conversation:
         """Close, book, and tell; none of it may keep another from happening."""
         exchange, tools = self._exchange, self._tools
         try:
-            if exchange.outcome == "client_closed":
+            if exchange.outcome == "client_closed" or self._interruption is not None:
                 for call in exchange.ledger.calls:
                     if call.outcome == "pending":
                         call.outcome = "cancelled"
@@ -332,18 +331,19 @@ class Conversation:
             else:
                 tools.observers.done(exchange)
             if tools.log_requests:
-                self._log()
+                log_request(exchange)
             if tools.feed.is_watched:
                 tools.feed.ended(self, exchange, self._account)
 
-    def _log(self) -> None:
-        exchange, ledger = self._exchange, self._exchange.ledger
-        log.info(
-            "%s %s %s %d in %.3f s",
-            exchange.route,
-            exchange.model,
-            exchange.outcome,
-            exchange.status,
-            ledger.total_s,
-            extra={"request_id": exchange.id, "tenant": exchange.tenant, "upstream": exchange.upstream},
-        )
+
+def log_request(exchange: Exchange) -> None:
+    """A line for one request; never a prompt or an answer."""
+    log.info(
+        "%s %s %s %d in %.3f s",
+        exchange.route,
+        exchange.model,
+        exchange.outcome,
+        exchange.status,
+        exchange.ledger.total_s,
+        extra={"request_id": exchange.id, "tenant": exchange.tenant, "upstream": exchange.upstream},
+    )

@@ -28,6 +28,7 @@ HOOK_REASONS: Final[tuple[str, ...]] = get_args(HookReason)
 TOKEN_TYPES: Final[tuple[str, ...]] = get_args(TokenType)
 PHASES: Final[tuple[str, ...]] = get_args(Phase)
 WHENS: Final[tuple[str, ...]] = get_args(When)
+LANES: Final = ("fast", "full")
 SPAN_OUTCOMES: Final = ("exported", "dropped", "failed")
 NONE: Final = "none"
 """Stands for the upstream of a request that reached none."""
@@ -302,6 +303,9 @@ class Declared:
     def _declare_proxy(self) -> None:
         self.overhead = self._histogram(
             "overhead_seconds", "A request's time that neither an upstream nor a plugin used.", FAST, "route", "stream"
+        )
+        self.lane_requests = self._counter(
+            "lane_requests_total", "Requests to completion endpoints, by the lane that answered them.", "lane"
         )
         self.hook_duration = self._histogram(
             "hook_duration_seconds", "One call of a plugin's hook.", LONG, "plugin", "hook"

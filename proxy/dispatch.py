@@ -12,7 +12,7 @@ import inspect
 import logging
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import MappingProxyType
@@ -31,6 +31,7 @@ from predawn.proxy.extensions import (
     registered_verifier,
 )
 from predawn.proxy.hookspecs import CallNext, Spec
+from predawn.proxy.joining import Passing, listening_to
 from predawn.proxy.plugin import Plugin
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
@@ -38,6 +39,7 @@ from predawn.proxy.upstreams.base import UpstreamError
 log = logging.getLogger("predawn.hooks")
 T = TypeVar("T")
 
+REQUEST_HOOKS = frozenset({"on_request", "assess", "allocate", "around_completion", "chunk_filter", "on_done"})
 FAILURES_UNTIL_OFF = 5
 OBSERVER_QUEUE = 10_000
 
@@ -107,13 +109,15 @@ class Impl:
 def implementations(
     pm: pluggy.PluginManager, hook: str, meters: Callable[[str, str], HookMeters] = lambda _plugin, _hook: NoMeters()
 ) -> tuple[Impl, ...]:
-    """Implementations of a hook in call order; raises `PluginError` naming plugin and fix where the kind is wrong."""
+    """Implementations of a hook that have work, in call order; raises `PluginError` where the kind is wrong."""
     caller = getattr(pm.hook, hook)
     spec = getattr(Spec, hook)
     found: list[Impl] = []
     for impl in reversed(caller.get_hookimpls()):  # pluggy keeps them last-called-first
         _check_kind(impl, hook, spec)
         plugin: Plugin[Any] = impl.plugin
+        if hook in plugin.unused_hooks:
+            continue
         settings = plugin.settings
         counting = meters(impl.plugin_name, hook)
         found.append(
@@ -217,6 +221,11 @@ class Pipeline:
         self.complete: CallNext = call
         """The upstream call with every `around_completion` of this model around it."""
 
+    @property
+    def is_plain(self) -> bool:
+        """True if no plugin stands between the client and the upstream; observers may still look on."""
+        return not (self.may_wait or self.filters)
+
     @classmethod
     def bare(cls, send: CallNext) -> Pipeline:
         """No plugin at all."""
@@ -304,12 +313,15 @@ def _layer(impl: Impl, inner: CallNext) -> CallNext:
             if (blamed := impl.blame(exc)) is not None:
                 raise blamed from exc
             raise
-        return reply if reply.is_raw else reply.with_chunks(_blamed(impl, reply.chunks))
+        if reply.is_raw:
+            return reply
+        chunks, listen = _blamed(impl, reply.chunks), listening_to(reply.chunks)
+        return reply.with_chunks(chunks if listen is None else Passing(chunks, listen))
 
     return layer
 
 
-async def _blamed(impl: Impl, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+async def _blamed(impl: Impl, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
     """The chunks of a reply that a plugin made or wrapped; what they raise is the plugin's."""
     with impl:
         async with closing(chunks):
@@ -336,7 +348,9 @@ class Hooks:
         self, pm: pluggy.PluginManager, meters: Callable[[str, str], HookMeters] = lambda _plugin, _hook: NoMeters()
     ) -> None:
         _check_names(pm)
-        self.plugins: tuple[Plugin[Any], ...] = tuple(p for _, p in pm.list_name_plugin() if isinstance(p, Plugin))
+        named = [(name, p) for name, p in pm.list_name_plugin() if isinstance(p, Plugin)]
+        _check_unused(named)
+        self.plugins: tuple[Plugin[Any], ...] = tuple(plugin for _, plugin in named)
         self.routes = implementations(pm, "register_routes", meters)
         self.verifiers = _registered(implementations(pm, "register_verifiers", meters), "verifier", registered_verifier)
         self.estimators = _registered(
@@ -429,6 +443,15 @@ def _check_names(pm: pluggy.PluginManager) -> None:
         raise PluginError(f"{exc}{nearest(unknown, hooks)}") from exc
 
 
+def _check_unused(plugins: Iterable[tuple[str, Plugin[Any]]]) -> None:
+    """What a plugin says it does not use must be a request hook: the others are called at start-up, or never."""
+    for name, plugin in plugins:
+        for hook in sorted(plugin.unused_hooks - REQUEST_HOOKS):
+            from predawn.proxy.problems import unknown
+
+            raise PluginError(f"plugin {name!r}: unused_hooks: {unknown('request hook', hook, REQUEST_HOOKS)}")
+
+
 class _Observer:
     """One plugin's `on_done`, and how often it has failed in a row."""
 
@@ -451,11 +474,26 @@ class Observers:
         self._wake: asyncio.Future[None] | None = None
         """What the task waits for while the queue is empty; `None` while it works."""
         self._empty = asyncio.Event()
+        self._served: frozenset[str] | None = frozenset()
+        """Aliases that somebody observes; `None` for all of them."""
+        self._find_served()
         self.dropped = 0
 
+    def _find_served(self) -> None:
+        served: frozenset[str] | None = frozenset()
+        for observer in self._observers:
+            if observer.failures < FAILURES_UNTIL_OFF and served is not None:
+                models = observer.impl.models
+                served = served | models if models is not None else None
+        self._served = served
+
+    def serving(self, alias: str) -> bool:
+        """True if anybody who is not switched off observes this alias."""
+        return self._served is None or alias in self._served
+
     def done(self, exchange: Exchange) -> None:
-        """Queue a finished exchange; beyond the limit the oldest one is dropped and counted."""
-        if not self._observers:
+        """Queue a finished exchange that somebody observes; beyond the limit the oldest is dropped and counted."""
+        if self._served is not None and exchange.alias not in self._served:
             return
         if len(self._queue) >= self._limit:
             self._queue.popleft()
@@ -510,6 +548,7 @@ class Observers:
         impl.meters.failed("timeout" if isinstance(exc, TimeoutError) else "error")
         log.error("plugin %s failed in on_done of %s", impl.plugin, exchange.id, exc_info=exc)
         if observer.failures == FAILURES_UNTIL_OFF:
+            self._find_served()
             log.critical("plugin %s: on_done is off after %d failures in a row", impl.plugin, FAILURES_UNTIL_OFF)
 
     async def drain(self) -> None:

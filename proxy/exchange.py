@@ -228,6 +228,8 @@ class Reply:
     @property
     def is_stream(self) -> bool:
         """True if the body came as server-sent events."""
+        if self.status in (204, 304):  # which have no body, whatever their headers tell of one
+            return False
         return self.headers.get("Content-Type", "").startswith("text/event-stream")
 
     @property
@@ -290,6 +292,7 @@ class Exchange:
         "decisions",
         "difficulty",
         "error",
+        "first_try",
         "head",
         "headers",
         "hides_usage",
@@ -317,6 +320,11 @@ class Exchange:
         "verdicts",
         "wants_usage",
     )
+
+    _request: dict[str, Any] | None
+    _scope: AsyncExitStack | None
+    _ends: list[Callable[[], Awaitable[None]]]
+    _late: list[Callable[[], Awaitable[None]]]
 
     def __init__(
         self,
@@ -378,6 +386,8 @@ class Exchange:
         """True where the usage chunk must be taken out again before the client sees it."""
         self.head: Any = None
         """The proxy's own partial decoding of `body`."""
+        self.first_try: Any = None
+        """A call that was made before the exchange was, whose result counts as that of the first one."""
         self.call_purpose: Purpose = "serve"
         self.parent: Exchange | None = None
         """The exchange that this one was made for by `child`."""
@@ -393,11 +403,9 @@ class Exchange:
         """True once it is over: nothing may be opened for it any more."""
         self.trailers: Mapping[str, Callable[[], Awaitable[str]]] = _NO_TRAILERS
         """Headers that end a stream, by `trail`."""
-        self._request: dict[str, Any] | None = None
+        self._request = self._scope = None
         self._edited = False
-        self._scope: AsyncExitStack | None = None
-        self._ends: list[Callable[[], Awaitable[None]]] = []
-        self._late: list[Callable[[], Awaitable[None]]] = []
+        self._ends, self._late = [], []
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -468,6 +476,7 @@ class Exchange:
         """Close what the exchange opened; called by the server, once. What cannot be closed keeps nothing else open."""
         self.is_closed = True
         self.children = ()
+        self.trailers = _NO_TRAILERS  # whoever tells them holds on to the exchange
         try:
             while self._ends:
                 await self._ends.pop()()

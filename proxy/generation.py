@@ -17,6 +17,7 @@ from predawn.proxy.breaker import STATE_VALUES, Breaker, State
 from predawn.proxy.clock import Clock
 from predawn.proxy.conversation import Tools
 from predawn.proxy.dispatch import Hooks, Impl, Observers, PluginError
+from predawn.proxy.fastlane.lane import Lane
 from predawn.proxy.jobs.opening import no_jobs
 from predawn.proxy.jobs.protocol import JobEngine
 from predawn.proxy.lifespan import App
@@ -81,6 +82,8 @@ class Generation:
         self.service = service
         self.hooks = hooks
         self.stations = stations
+        self.lane: Lane | None = None
+        """The fast lane, unless the settings turn it off."""
         self.routes: tuple[PluginRoute, ...] = ()
         self._opened = AsyncExitStack()
         """Closes the upstreams no other generation uses."""
@@ -118,6 +121,8 @@ class Generation:
                 shared.feed,
             )
             made = cls(settings, Service(settings, models, shared.access, tools), hooks, stations)
+            if server.fast_lane:
+                made.lane = Lane(made.service)
             made.routes = tuple(route for impl in hooks.routes for route in _routes(impl))
             if previous is not None and keeps_plugins:
                 made.in_force = previous.in_force

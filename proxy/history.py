@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -31,8 +31,8 @@ _SUMMARY = (
 )
 
 
-async def write(store: Store, rows: Sequence[Row]) -> None:
-    """Write finished exchanges in one transaction.
+async def write(store: Store, rows: Sequence[Sequence[Any]]) -> None:
+    """Write finished exchanges in one transaction; each is the values of the table's columns, in their order.
 
     An exchange that is there already stays as it is, so that a batch whose fate is unknown can be written again. Raises
     `StoreError`; `sqlalchemy.exc.DataError` and `IntegrityError` for rows that the database refuses.
@@ -41,13 +41,22 @@ async def write(store: Store, rows: Sequence[Row]) -> None:
 
     async with store.begin() as connection:
         if store.dialect != "sqlite":
-            await connection.execute(store.insert(exchanges).on_conflict_do_nothing(), list(rows))
+            await connection.execute(store.insert(exchanges).on_conflict_do_nothing(), [_named(row) for row in rows])
             return
         start = 0
         while left := len(rows) - start:
             count = min(MOST_PER_STATEMENT, 1 << (left.bit_length() - 1))  # few lengths, so that few are prepared
-            await connection.exec_driver_sql(_insert(count), _values(rows[start : start + count]))
+            values = tuple(chain.from_iterable(rows[start : start + count]))
+            await connection.exec_driver_sql(_insert(count), values)
             start += count
+
+
+def _named(row: Sequence[Any]) -> dict[str, Any]:
+    """The values by their columns, for a driver that has types of its own."""
+    from predawn.proxy.tables import exchanges
+
+    named = dict(zip((column.name for column in exchanges.c), row, strict=True))
+    return {**named, "record": msgspec.Raw(named["record"].encode())}
 
 
 @functools.cache
@@ -61,29 +70,6 @@ def _insert(count: int) -> str:
     names = [column.name for column in exchanges.c]
     row = f"({','.join('?' * len(names))})"
     return f"INSERT INTO exchanges ({','.join(names)}) VALUES {','.join([row] * count)} ON CONFLICT DO NOTHING"  # noqa: S608 - no value stands in it
-
-
-def _values(rows: Sequence[Row]) -> tuple[Any, ...]:
-    columns, record_at = _columns()
-    values: list[Any] = []
-    for row in rows:
-        row_values = list(columns(row))
-        row_values[record_at] = _text(row_values[record_at])
-        values += row_values
-    return tuple(values)
-
-
-def _text(record: Any) -> str:
-    return bytes(record).decode() if isinstance(record, msgspec.Raw) else msgspec.json.encode(record).decode()
-
-
-@functools.cache
-def _columns() -> tuple[itemgetter[Any], int]:
-    """Takes all columns out of a row in the table's order, and the place of `record` among them."""
-    from predawn.proxy.tables import exchanges
-
-    names = [column.name for column in exchanges.c]
-    return itemgetter(*names), names.index("record")
 
 
 async def find(store: Store, tenant: str, ident: str) -> Row | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 
 T = TypeVar("T")
+Take: TypeAlias = "Callable[[Collection[T]], bool]"
+Listen: TypeAlias = "Callable[[Take[T] | None], None]"
 MOST_BYTES = 64 << 10
 """Joined before they are written all the same."""
 LEAST = 64
@@ -73,6 +75,35 @@ class JoinedWrites:
             self.flush()  # what came before an error goes before it
 
 
+class Passing(Generic[T]):
+    """Items that whoever waits for the next one may take where they come, which wakes no task and no generator.
+
+    `listen(take)`: while somebody waits, `take` is called with what has come. It must not wait and must not raise;
+    where it says True, that is done with, else it is iterated over as ever.
+    """
+
+    __slots__ = ("_items", "listen")
+
+    def __init__(self, items: AsyncGenerator[T, None], listen: Listen[T]) -> None:
+        self._items = items
+        self.listen = listen
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[T]:
+        return self._items.__anext__()
+
+    async def aclose(self) -> None:
+        """Close what is iterated over."""
+        await self._items.aclose()
+
+
+def listening_to(items: AsyncIterator[T]) -> Listen[T] | None:
+    """How to listen to items that can be taken where they come."""
+    return getattr(items, "listen", None)
+
+
 class Unhurried(Generic[T]):
     """The same items; `before_waiting` is called whenever the next one is not there yet. It must not raise."""
 
@@ -105,10 +136,10 @@ class _Next(Generic[T]):
         except StopIteration as ended:
             return cast("T", ended.value)
         self._before_waiting()
-        return (yield from _rest(steps, pending))
+        return (yield from rest_of(steps, pending))
 
 
-def _rest(steps: Generator[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
+def rest_of(steps: Generator[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
     """What is left of an awaitable that waits for `pending`, as `yield from` would go on with it."""
     while True:
         sent: Any = None

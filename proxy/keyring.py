@@ -59,6 +59,7 @@ class Keyring:
         self._digester: Digester | None = None
         self._known: dict[bytes, _Known] = {}
         self._counts = KeyCounts(0, 0)
+        self._revision = 0
         self.has_keys = False
         """True once a key was made, revoked ones included: revoking the last key does not open the door."""
         self.has_budgets = False
@@ -69,8 +70,13 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._known)
 
-    def identify(self, presented: str | None, now: float) -> Identity:
-        """Who holds this key. Raises 401."""
+    @property
+    def state(self) -> tuple[bool, int]:
+        """Another one after each `refresh` that changed something."""
+        return self.has_keys, self._revision
+
+    def admit(self, presented: str | None, now: float) -> tuple[Identity, float | None]:
+        """Who holds this key, and until when. Raises 401."""
         if presented is None:
             raise unauthenticated("No API key was given. Send it as `Authorization: Bearer KEY`.")
         if self._digester is None or len(presented) > LONGEST_KEY:
@@ -81,7 +87,7 @@ class Keyring:
             raise unauthenticated("The API key is not known here.")
         if known.ends_at is not None and now >= known.ends_at:
             raise unauthenticated("The API key has expired or was revoked.")
-        return known.identity
+        return known.identity, known.ends_at
 
     async def load_secret(self) -> Digester:
         """Read the secret once. Raises `StoreError` if there is none."""
@@ -106,6 +112,7 @@ class Keyring:
             keys = await keys_by_digest(connection, digester.secret_id)
         self._known = {digest: _Known(digest, key.ends_at, Identity.of(key)) for digest, key in keys.items()}
         self._counts = counts
+        self._revision += 1
         self.has_budgets = any(key.nano_usd_per_day is not None for key in keys.values())
         self.token_keys = tuple(key for key in keys.values() if key.tokens_per_minute is not None)
         self.has_rates = bool(self.token_keys) or any(key.requests_per_minute is not None for key in keys.values())

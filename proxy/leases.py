@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from predawn.proxy.exchange import RequestError
 from predawn.proxy.keys import NANO
 from predawn.proxy.rates import Window
-from predawn.proxy.spend import Usage, UsageBook, cost_usd, to_nano, tokens
+from predawn.proxy.spend import UsageBook, cost_usd, to_nano, tokens
 
 if TYPE_CHECKING:
     from predawn.proxy.keys import Key
@@ -93,8 +93,8 @@ class Lease:
         if account is not None and key is not None and key.tokens_per_minute is not None:
             account.spent_tokens += tokens(prompt_tokens) + tokens(output_tokens)
         if self._book is not None:
-            used = Usage.of(prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
-            self._book.book(self._tenant, key.id if key is not None else "", used)
+            key_id = key.id if key is not None else ""
+            self._book.book_request(self._tenant, key_id, prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
 
     def release(self) -> None:
         """Give back what was held for a request that used nothing."""

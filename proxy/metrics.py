@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from predawn.proxy.declared import (
     CALL_OUTCOMES,
     HOOK_REASONS,
+    LANES,
     NONE,
     PHASES,
     REASONS,
@@ -31,7 +32,7 @@ from predawn.proxy.engine_meters import EngineMeters
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
 from predawn.proxy.tenants import DEFAULT, TenantMeters
-from predawn.proxy.traffic import OTHER, TrafficMeters
+from predawn.proxy.traffic import OTHER, TrafficMeters, WholeAnswerMeters
 
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
@@ -108,15 +109,23 @@ class Metrics(Declared):
         """Keep it; `inc()` when a request comes and `dec()` when it has been answered."""
         return self.requests_in_flight.of(route)
 
+    def whole_answers(self, route: RouteName, model: str, upstream: str, tenant: str) -> WholeAnswerMeters:
+        """The meters of such plain requests of a tenant, where the answer does not stream; keep them."""
+        traffic = self.traffic(route, model, upstream, stream=False)
+        return WholeAnswerMeters(traffic, self.tenant(tenant), self._calls(upstream, model, "ok"))
+
     def upstream_call(  # noqa: PLR0917 - once per call: keywords cost 0.2 us
         self, upstream: str, model: str, outcome: str, seconds: float, exchange: str = "", at: float = 0.0
     ) -> None:
         """Count one call to an upstream; `model` is the alias, `outcome` the ledger's word for how it ended."""
-        self.upstream_durations.of(
+        self._calls(upstream, model, outcome).observe_of(seconds, exchange, at)
+
+    def _calls(self, upstream: str, model: str, outcome: str) -> Histogram:
+        return self.upstream_durations.of(
             upstream if upstream in self._upstreams else OTHER,
             model if model in self._models else OTHER,
             outcome if outcome in CALL_OUTCOMES else OTHER,
-        ).observe_of(seconds, exchange, at)
+        )
 
     def tokens_beside(self, upstream: str, model: str, phase: str, prompt: int, output: int) -> None:
         """Count tokens of a call that is no part of the answer."""
@@ -173,6 +182,8 @@ class Metrics(Declared):
                 self.traffic("raw", OTHER, upstream.name, stream=False).start()
         for outcome in ("ok", "failed"):
             self.config_reloads.of(outcome)
+        for lane in LANES:
+            self.lane_requests.of(lane)
         for outcome in SPAN_OUTCOMES:
             self.trace_spans.of(outcome)
         self.build_info.of(_version(), platform.python_version()).set(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from predawn.proxy.clock import Clock
 from predawn.proxy.dispatch import Hooks, Pipeline
@@ -12,6 +13,9 @@ from predawn.proxy.problems import unknown
 from predawn.proxy.resilience import Sender, Station, Target, Tier, UpstreamMeters
 from predawn.proxy.settings import ModelSettings, PriceSettings, Settings, TimeoutSettings
 from predawn.proxy.spend import cost_usd
+
+if TYPE_CHECKING:
+    from predawn.proxy.wire.openai import Head
 
 ANY = "*"
 
@@ -33,6 +37,11 @@ class Model:
     @property
     def price(self) -> PriceSettings | None:
         return self.settings.price
+
+    def wanted_output(self, head: Head) -> int | None:
+        """The most tokens that all the answers a request asks for may have together; `None` if nobody says."""
+        wanted = head.output_limit or self.settings.max_output_tokens
+        return wanted if wanted is None or head.n is None else wanted * max(head.n, 1)
 
     def price_of(self, prompt: int, cached: int, output: int) -> float:
         """Dollars for these tokens; 0 without a price."""
@@ -76,6 +85,9 @@ class Models:
         )
         limits = [x for x in (model.max_output_tokens, self._settings.server.max_output_tokens) if x is not None]
         return Tier(model.name, targets, min(limits, default=None))
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
 
     @property
     def names(self) -> list[str]:

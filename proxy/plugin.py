@@ -40,5 +40,13 @@ class Plugin(Generic[SettingsT]):
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
 
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        """Names of request hooks that the settings leave without work; asked once, at start-up.
+
+        They are never called, and a request on which no plugin acts takes the short way through the proxy.
+        """
+        return frozenset()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

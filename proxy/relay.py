@@ -8,7 +8,8 @@ keep up, and neither ever ends an answer cleanly that the upstream did not end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, closing, tapped
-from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried
+from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried, listening_to
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
@@ -134,6 +135,8 @@ class StreamSink:
         headers["x-request-id"] = self._ident
         headers["Server"] = "predawn"
         response = web.StreamResponse(status=status, headers=headers)
+        if self._request.version < HttpVersion11:
+            response.force_close()  # the end of the connection is the only end there is
         self._response = response
         await response.prepare(self._request)
         self._chunked = response.chunked or response.headers.get("Transfer-Encoding") == "chunked"
@@ -420,7 +423,26 @@ async def pump_chunks(
                 is_done_seen = is_done_seen or is_done(event)
                 writes.add(event, is_shown=not (hides_usage and is_usage_only(event)))
 
+    def take(chunks: Collection[Chunk]) -> bool:
+        """Send chunks from where they come, if there is nothing more to them than that they are sent."""
+        if writes.size or sink.is_full:
+            return False
+        for chunk in chunks:
+            if chunk.is_last or _is_of_body(chunk):
+                return False
+        raw = b"".join([chunk.raw for chunk in chunks])
+        if len(raw) > MOST_BYTES or (hides_usage and b'"usage"' in raw):
+            return False
+        with suppress(ConnectionError):
+            sink.write(raw)
+            meter.saw(raw)
+            return True
+        return False  # whoever iterates meets the same error
+
     with JoinedWrites(sink, meter) as writes:
+        listen = listening_to(reply.chunks) if not filters else None
+        if listen is not None:
+            listen(take)
         async with closing(reply.chunks):
             async for chunk in Unhurried(reply.chunks, writes.flush_before_waiting):
                 send(chunk)
@@ -436,12 +458,17 @@ async def pump_chunks(
 
 
 def _events(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:
+    return stream_of_body(chunk, route, upstream, include_usage=include_usage) if _is_of_body(chunk) else [chunk.raw]
+
+
+def _is_of_body(chunk: Chunk) -> bool:
+    """Whether a chunk is a whole body, or was made from one."""
     origin: Chunk | None = chunk
     while origin is not None:
         if isinstance(origin, BodyChunk):
-            return stream_of_body(chunk, route, upstream, include_usage=include_usage)
+            return True
         origin = origin.origin
-    return [chunk.raw]
+    return False
 
 
 def stream_of_body(chunk: Chunk, route: RouteName, upstream: str, *, include_usage: bool) -> list[bytes]:

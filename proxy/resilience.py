@@ -69,10 +69,10 @@ class Flight:
 
     __slots__ = ("_began", "_call", "_ended", "_reply", "_station")
 
-    def __init__(self, station: Station, call: Call) -> None:
+    def __init__(self, station: Station, call: Call, began: float) -> None:
         self._station = station
         self._call = call
-        self._began = perf_counter()
+        self._began = began
         self._reply: Reply | None = None
         self._ended = False
         station.in_flight += 1
@@ -107,6 +107,37 @@ class Flight:
     def cancelled(self) -> None:
         self._call.outcome = "cancelled"
         self._station.breaker.abandoned()
+
+
+class OpenedAnswer(Protocol):
+    """An answer whose head is there."""
+
+    async def reply(self) -> Reply:
+        """The reply once its first bytes are there. Raises `UpstreamError`."""
+        ...
+
+    def abort(self) -> None:
+        """Nobody wants it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTry:
+    """A call made in the fast lane, which leaves it to the full lane what to make of its result."""
+
+    target: Target
+    began: float
+    result: OpenedAnswer | UpstreamError
+
+    async def reply(self) -> Reply:
+        if isinstance(self.result, UpstreamError):
+            raise self.result
+        return await self.result.reply()
+
+    def drop(self) -> None:
+        """Nobody wants to know."""
+        if not isinstance(self.result, UpstreamError):
+            self.result.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +204,8 @@ class Sender:
         failed: set[int] = set()
         used = 0
         while used < attempts:
-            target = _choose(targets, failed)
+            first = exchange.first_try
+            target = choose(targets, failed) if first is None else first.target
             if target is None:
                 break
             if used:
@@ -197,11 +229,14 @@ class Sender:
         return tried, used
 
     async def _try(self, exchange: Exchange, tier: Tier, target: Target) -> _Try:
+        first: FirstTry | None = exchange.first_try
+        exchange.first_try = None
         upstream = target.station.upstream
         model = target.model or (exchange.model if tier.alias == "*" else tier.alias)
         body = outgoing_body(exchange, model, tier.output_limit)
         call = Call(upstream.name, model, exchange.call_purpose)
-        call.started_s = perf_counter() - exchange.started
+        began = perf_counter() if first is None else first.began
+        call.started_s = max(began - exchange.started, 0.0)
         exchange.ledger.calls.append(call)
         request = UpstreamRequest(
             exchange.route,
@@ -214,9 +249,9 @@ class Sender:
             exchange.decoded,
             exchange.tenant,
         )
-        flight = Flight(target.station, call)
+        flight = Flight(target.station, call, began)
         try:
-            reply = await upstream.send(request)
+            reply = await (upstream.send(request) if first is None else first.reply())
         except UpstreamError as exc:
             flight.failed(exc)
             self._meters.upstream_error(upstream.name, exc.reason)
@@ -242,7 +277,7 @@ class Sender:
         return random.uniform(0, ceiling)  # noqa: S311 - full jitter, no secret
 
 
-def _choose(targets: list[Target], failed: set[int]) -> Target | None:
+def choose(targets: list[Target], failed: set[int]) -> Target | None:
     """The available target with the fewest requests in flight for its weight; those that just failed come last."""
     available = [target for target in targets if target.station.breaker.available]
     if len(available) <= 1:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -19,6 +19,7 @@ from predawn.proxy.wire.openai import Head, read_head, refuse_two_models
 
 if TYPE_CHECKING:
     from predawn.proxy.access import Access
+    from predawn.proxy.accounting import Account
     from predawn.proxy.http_server import Request
     from predawn.proxy.models import Models
     from predawn.proxy.settings import Settings
@@ -44,6 +45,19 @@ MESSAGES = Route("messages", "/messages")
 ROUTES = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
 
 
+class InProgress(Protocol):
+    """A request that is being served, by either lane."""
+
+    @property
+    def seen(self) -> tuple[Exchange, Account]:
+        """What the live page shows, in brief."""
+        ...
+
+    def overdue(self, now: float) -> bool: ...
+
+    def interrupt(self, error: RequestError) -> None: ...
+
+
 class Service:
     """Serves requests with one version of the settings; a reload puts another `Service` in its place."""
 
@@ -52,11 +66,14 @@ class Service:
         self.models = models
         self.access = access
         self.tools = tools
-        self.conversations: set[Conversation] = set()
+        self.conversations: set[InProgress] = set()
         self.relays = 0
         """Requests to other endpoints in progress, which are only passed on."""
-        self._trusted = Networks(settings.server.trusted_proxies)
-        self._in_flight = {route.name: tools.metrics.in_flight(route.name) for route in ROUTES}
+        self.trusted = Networks(settings.server.trusted_proxies)
+        self._full_lane = tools.metrics.lane_requests.of("full")
+        self.fast_lane = tools.metrics.lane_requests.of("fast")
+        """Counts the requests that were answered in the fast lane."""
+        self.in_flight = {route.name: tools.metrics.in_flight(route.name) for route in ROUTES}
 
     @property
     def is_busy(self) -> bool:
@@ -78,13 +95,16 @@ class Service:
         `headers`: what plugins and upstreams are told in place of the request's own.
         """
         began = perf_counter()
-        in_flight = self._in_flight[route.name]
+        in_flight = self.in_flight[route.name]
         in_flight.inc()
+        self._full_lane.inc()
         conversation: Conversation | None = None
+        first = request.take_first_try()
         try:
             conversation = await self._admit(
                 request, route, ident, began, request.headers if headers is None else headers, bare=bare
             )
+            conversation.seen[0].first_try = first
             self.conversations.add(conversation)
             return await conversation.run()
         except RequestError as exc:
@@ -92,6 +112,8 @@ class Service:
             raise
         finally:
             in_flight.dec()
+            if first is not None:
+                first.drop()  # in case nobody came to take it
             if conversation is not None:
                 self.conversations.discard(conversation)
 
@@ -119,7 +141,7 @@ class Service:
         model = self.models.bare(head.model) if bare else self.models.find(head.model)
         self._check_choices(head)
         query = request.rel_url.raw_query_string
-        is_trusted = bool(self._trusted) and request.remote in self._trusted
+        is_trusted = bool(self.trusted) and request.remote in self.trusted
         control: list[tuple[str, str]] = []
         exchange = Exchange(
             body,

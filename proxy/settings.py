@@ -68,6 +68,23 @@ class LogSettings(Part):
     requests: bool = Field(default=False, description="Log a line per request (never a prompt or an answer).")
 
 
+class TlsSettings(Part):
+    """Files in PEM."""
+
+    cert_file: Path = Field(
+        description="Certificate of the server, and after it those between it and the authority's; read again at each "
+        "reload."
+    )
+    key_file: Path = Field(description="Its private key; read again at each reload.")
+    key_password: SecretStr | None = Field(default=None, description="Opens the private key, if it is encrypted.")
+
+    @field_validator("key_password", mode="before")
+    @classmethod
+    def _no_password_is_none(cls, value: Any) -> Any:
+        """`${NAME:-}` without the variable means no password."""
+        return value or None
+
+
 class ServerSettings(Part):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
@@ -83,12 +100,24 @@ class ServerSettings(Part):
     workers: int = Field(
         default=1, ge=1, le=256, description="Processes sharing the port; each has its own admin port."
     )
+    hang_s: float = Field(
+        default=30,
+        ge=2,
+        description="With several workers: one whose loop stands still for so long is killed and replaced.",
+    )
+    tls: TlsSettings | None = Field(
+        default=None, description="HTTPS on the API's port; plain HTTP when absent. The admin port is always plain."
+    )
     body_limit_mb: float = Field(
         default=64, gt=0, description="Largest request body, in MiB; more is answered with 413."
     )
     drain_timeout_s: float = Field(default=300, ge=0, description="How long streams may go on after SIGTERM.")
     drain_grace_s: float = Field(
         default=5, ge=0, description="How long new requests are still served after SIGTERM, while /ready says 503."
+    )
+    fast_lane: bool = Field(
+        default=True,
+        description="Relay requests that no plugin touches by the shortest way; off, all take the one with plugins.",
     )
     keep_alive_comment_s: float = Field(
         default=10, gt=0, description="Pause after which a stream that a plugin holds up gets a `: keep-alive` comment."

@@ -30,13 +30,20 @@ BUNDLED: Final[dict[str, Any]] = {
 
 
 def load(
-    path: Path | None, env: Mapping[str, str] = os.environ, *, check_plugins: PluginCheck | None = None
+    path: Path | None,
+    env: Mapping[str, str] = os.environ,
+    *,
+    check_plugins: PluginCheck | None = None,
+    raw: bytes | None = None,
 ) -> Settings:
-    """The settings in the file, or for `None` what the environment says. Raises `SettingsError` with all problems."""
+    """The settings in the file, or for `None` what the environment says. Raises `SettingsError` with all problems.
+
+    `raw` is what the file held when somebody else read it; then it is not opened.
+    """
     if path is None:
         source, document = "environment", Document(data=_from_environment(env))
     else:
-        source, document = str(path), read(path, env)
+        source, document = str(path), parse(contents(path) if raw is None else raw, env)
     found = list(document.problems)
     known = {problem.where for problem in found}
     if not found or known != {()}:  # what is no YAML at all says nothing about its parts
@@ -51,6 +58,11 @@ def load(
 
 def read(path: Path, env: Mapping[str, str] = os.environ) -> Document:
     """The file as data with line numbers. Raises `SettingsError` when it cannot be opened."""
+    return parse(contents(path), env)
+
+
+def contents(path: Path) -> bytes:
+    """What the file holds. Raises `SettingsError` when it cannot be opened, or is too large to be one."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -58,7 +70,7 @@ def read(path: Path, env: Mapping[str, str] = os.environ) -> Document:
         raise SettingsError(str(path), [Problem((), exc.strerror or "cannot be read")]) from exc
     if len(raw) > MAX_BYTES:
         raise SettingsError(str(path), [Problem((), f"larger than {MAX_BYTES >> 10} KiB; this is no settings file")])
-    return parse(raw, env)
+    return raw
 
 
 def validate(data: Any, *, check_plugins: PluginCheck | None = None) -> list[Problem]:

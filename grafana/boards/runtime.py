@@ -223,6 +223,15 @@ def _plugins() -> tuple[Panel, ...]:
             height=7,
         ),
         Lines(
+            title="Requests by lane",
+            description="fast: no plugin acts on the model and the request is plain; full: everything else. Only the "
+            "cost differs.",
+            unit=Unit.PER_S,
+            queries=(Query(READ.rate("lane_requests_total", by=("lane",)), "{{lane}}"),),
+            stacked=True,
+            height=7,
+        ),
+        Lines(
             title="Reloads and exported spans",
             description="Attempts to reload the settings, and spans of the plugin traces by what became of them.",
             unit=Unit.PER_S,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from predawn.plugins import Chunk, Reply
 from predawn.plugins.calls.side import OPEN
 from predawn.proxy.exchange import closing
+from predawn.proxy.joining import Passing, listening_to
 from predawn.proxy.ledger import Ledger
 from predawn.proxy.upstreams.base import UpstreamError
 
 if TYPE_CHECKING:
     from predawn.plugins import Exchange
     from predawn.plugins.calls.side import SideCall
+    from predawn.proxy.joining import Listen, Take
 
 
 MESSAGE_PROMPT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -137,7 +140,10 @@ def answer(
     assert reply is not None, "a call is an answer once it has begun"
     exchange.hides_usage = exchange.stream and not _asks_for_usage(exchange)
     told = _Telling(exchange, more)
-    said = told.over(chunks if chunks is not None else _of(side), side)
+    if chunks is None:
+        chunks = _of(side)
+    telling, listen = told.over(chunks, side), listening_to(chunks)
+    said: AsyncIterator[Chunk] = telling if listen is None else told.passing(telling, listen)
     return Reply.of_chunks(said, status=reply.status, headers={**reply.headers, **(headers or {})})
 
 
@@ -172,8 +178,27 @@ class _Telling:
         self._more = more
         self._last: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
+        self._is_begun = False
+        """True while there is something to be said and nothing is held back."""
 
-    async def over(self, chunks: AsyncIterator[Chunk], side: SideCall) -> AsyncIterator[Chunk]:
+    def passing(self, said: AsyncGenerator[Chunk, None], listen: Listen[Chunk]) -> Passing[Chunk]:
+        """What is said, of which nearly all may be taken where it comes."""
+
+        def listen_for(take: Take[Chunk] | None) -> None:
+            listen(partial(self._take, take) if take is not None else None)
+
+        return Passing(said, listen_for)
+
+    def _take(self, take: Take[Chunk], chunks: Collection[Chunk]) -> bool:
+        """Hand on chunks of which the usage is no part; the others are told of as they are iterated over."""
+        if not self._is_begun:
+            return False
+        for chunk in chunks:
+            if chunk.is_last or b'"usage"' in chunk.raw:
+                return False
+        return take(chunks)
+
+    async def over(self, chunks: AsyncIterator[Chunk], side: SideCall) -> AsyncGenerator[Chunk, None]:
         is_events = self._exchange.route in ("responses", "messages")
         held: Chunk | None = None
         async with closing(chunks):
@@ -181,6 +206,7 @@ class _Telling:
                 if held is not None:
                     yield self._ending(held)
                 held = None
+                self._is_begun = not chunk.is_last
                 if is_events:
                     yield self._event(chunk)
                 elif chunk.is_last:

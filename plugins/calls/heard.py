@@ -35,14 +35,13 @@ class TokenLogprob(NamedTuple):
 class Pieces:
     """A growing text: adding is cheap, and so is reading what did not grow."""
 
-    __slots__ = ("_joined", "_new")
+    __slots__ = ("_joined", "_new", "add")
 
     def __init__(self) -> None:
         self._joined = ""
         self._new: list[str] = []
-
-    def add(self, text: str) -> None:
-        self._new.append(text)
+        self.add = self._new.append
+        """Adds to it."""
 
     @property
     def text(self) -> str:
@@ -136,9 +135,9 @@ class HeardChoice:
         if reason is not None:
             self.finish_reason = str(reason)
 
-    def add(self, said: Said) -> None:
+    def add(self, member: str, text: str) -> None:
         """More text, which is not counted by this."""
-        (self._reasoning if said.member in THOUGHTS else self._text).add(said.text)
+        (self._reasoning if member in THOUGHTS else self._text).add(text)
 
     def _saw_more(self, delta: dict[str, Any]) -> int:
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
@@ -204,7 +203,7 @@ class Heard:
         self.chunks += 1
         choice = self._first if said.choice == 0 else self._choice(said.choice)
         choice.tokens += 1
-        choice.add(said)
+        choice.add(said.member, said.text)
 
     def _choice(self, index: Any) -> HeardChoice:
         if index == 0 or not isinstance(index, int) or isinstance(index, bool):

@@ -417,6 +417,9 @@ class SideCall:
             finally:
                 self._book()
                 self._tell()
+                self._take = None  # no circle is left to be collected
+                if self._listener is None:
+                    self._iterator = None
 
     async def _release(self) -> None:
         """Let go of the reply, once whoever waits for it has been interrupted."""

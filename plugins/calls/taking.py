@@ -23,6 +23,10 @@ SLICE_S = 0.004
 """How long events are offered before others get their turn."""
 
 
+def _nobody(event: bytes) -> Chunk | None:
+    """Takes what comes after the end."""
+
+
 class Untaken:
     """Iterate it for the chunks that were not taken, in their order.
 
@@ -37,7 +41,6 @@ class Untaken:
         "_events",
         "_is_busy",
         "_is_ended",
-        "_kept",
         "_last_at",
         "_offer",
         "_source",
@@ -52,7 +55,6 @@ class Untaken:
         self._source = source
         self._offer = offer
         self._upstream = upstream
-        self._kept = _Kept(self)
         self._splitter = EventSplitter()
         self._events: deque[bytes] = deque()
         self._data = b""
@@ -106,6 +108,7 @@ class Untaken:
     def _end(self) -> None:
         if not self._is_ended:
             self._is_ended = True
+            self._offer = _nobody  # no circle is left to be collected
             self._source.listen(None)
             if self._timer is not None:
                 self._timer.cancel()
@@ -132,19 +135,25 @@ class Untaken:
         """All there is, up to what nobody takes; False if nothing was."""
         found = False
         self._is_busy = True
-        until = perf_counter() + SLICE_S
-        with self._kept:
+        events, until = self._events, 0.0
+        with self:
             while self._untaken is None and self._error is None and not self._is_ended:
-                if self._events:
-                    if found and perf_counter() > until:
+                if events:
+                    if not found:
+                        found = True
+                    elif not until:
+                        until = perf_counter() + SLICE_S
+                    elif perf_counter() > until:
                         asyncio.get_running_loop().call_soon(self._read)
                         break
-                    found = True
-                    self._untaken = self._offer(self._events.popleft())
+                    self._untaken = self._offer(events.popleft())
                 elif data := self._data or self._source.read_nowait():
                     self._last_at = perf_counter()
-                    self._data = data[AT_ONCE:]
-                    self._events.extend(self._splitter.feed(data[:AT_ONCE]))
+                    if len(data) > AT_ONCE:
+                        self._data, data = data[AT_ONCE:], data[:AT_ONCE]
+                    else:
+                        self._data = b""
+                    events.extend(self._splitter.feed(data))
                 else:
                     break
         self._is_busy = False
@@ -161,23 +170,11 @@ class Untaken:
         else:
             self._timer = asyncio.get_running_loop().call_later(idle_s - quiet_s, self._look)
 
-    def failed(self, error: Exception) -> None:
-        """Have whoever iterates told."""
-        self._error = error
-
-
-class _Kept:
-    """An error in a read callback would end the connection and be logged; it is for whoever iterates."""
-
-    __slots__ = ("_untaken",)
-
-    def __init__(self, untaken: Untaken) -> None:
-        self._untaken = untaken
-
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        """An error in a read callback would end the connection and be logged; it is for whoever iterates."""
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
         if isinstance(exc, Exception):
-            self._untaken.failed(exc)
+            self._error = exc
             return True
         return False

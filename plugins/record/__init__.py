@@ -43,6 +43,10 @@ class RecordPlugin(Plugin[RecordSettings]):
         self.writer = Writer(settings.flush_s)
         self._endpoints = Endpoints(self.writer)
 
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        return frozenset() if self.settings.record_content else frozenset({"chunk_filter"})
+
     @hookimpl
     def register_routes(self, register: RegisterRoute) -> None:
         register("GET", "/v1/exchanges", self._endpoints.many)

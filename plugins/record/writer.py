@@ -109,15 +109,14 @@ class Writer:
     async def _write(self, store: Store, snapshots: list[Snapshot]) -> None:
         from sqlalchemy.exc import StatementError  # the errors of a row; those of the store are `StoreError`s
 
-        rows = [snapshot.row() for snapshot in snapshots]
         try:
-            await history.write(store, rows)
+            await history.write(store, snapshots)
         except (StatementError, OverflowError):
-            for row in rows:  # one of them is to blame, and must not hold up the others
+            for snapshot in snapshots:  # one of them is to blame, and must not hold up the others
                 try:
-                    await history.write(store, [row])
+                    await history.write(store, [snapshot])
                 except (StatementError, OverflowError):
-                    log.exception("exchange %s cannot be recorded", row["id"])
+                    log.exception("exchange %s cannot be recorded", snapshot.id)
                     self._drop(1)
 
     async def close(self, open_store: OpenStore) -> None:

@@ -73,6 +73,10 @@ class RedactPlugin(Plugin[RedactSettings]):
 
     settings_type: ClassVar[type[PluginSettings]] = RedactSettings
 
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        return frozenset() if self.settings.requests else frozenset({"on_request"})
+
     @hookimpl
     async def on_request(self, exchange: Exchange) -> None:
         """Mask the client's text, if the settings say so."""

@@ -51,12 +51,19 @@ class TracesPlugin(Plugin[TracesSettings]):
         """Takes the spans; absent before and after `lifespan`, and where OpenTelemetry is switched off."""
         self._places: dict[str, Place] = {}
         self._begun: OrderedDict[Context, None] = OrderedDict()
+        self._is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        if self._is_off:
+            return frozenset({"on_request", "chunk_filter", "on_done"})
+        return frozenset() if self.settings.record_content else frozenset({"chunk_filter"})
 
     @hookimpl
     async def lifespan(self, app: App) -> AsyncIterator[None]:
         from predawn.plugins.traces.exporting import HttpExporter, Queue
 
-        if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        if self._is_off:
             yield
             return
         settings, own = self.settings, version("predawn")

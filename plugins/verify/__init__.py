@@ -13,6 +13,7 @@ Five ideas carry it:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
 from predawn.plugins import CallNext, Exchange, Plugin, PluginSettings, RegisterVerifier, Reply, Verifier, hookimpl
@@ -50,13 +51,17 @@ class VerifyPlugin(Plugin[VerifySettings]):
     @hookimpl
     async def lifespan(self, app: App) -> AsyncIterator[None]:
         from predawn.plugins.verify.running import Running
-        from predawn.plugins.verify.verifiers import AsksModel
+        from predawn.plugins.verify.verifiers import AsksModel, Opens
 
-        for verifier in self._built_in:
-            if isinstance(verifier, AsksModel):
-                verifier.bind(app.send, self.settings.check_model)
-        self.running = Running.open(app, self.settings)
-        yield
+        with ExitStack() as opened:
+            for verifier in self._built_in:
+                if isinstance(verifier, AsksModel):
+                    verifier.bind(app.send, self.settings.check_model)
+                if isinstance(verifier, Opens):
+                    opened.callback(verifier.close)
+                    verifier.open()
+            self.running = Running.open(app, self.settings)
+            yield
 
     @hookimpl
     async def around_completion(self, exchange: Exchange, call_next: CallNext) -> Reply:

@@ -135,6 +135,13 @@ class WindowCutter(_Growing):
 
     __slots__ = ()
 
+    def feed(self, piece: str) -> list[int]:
+        """The ends that are known now."""
+        if len(self._text) + len(piece) <= min(WINDOW, self._longest):
+            self._text += piece
+            return []
+        return super().feed(piece)
+
     def _find(self) -> int:
         text = self._text
         if len(text) <= WINDOW:

@@ -37,7 +37,7 @@ MOST_READ = 4 << 20
 
 
 class Observing:
-    """Reads along, in turns of the event loop of its own, after what came has been sent on.
+    """Reads along, in rounds of their own, after what came has been sent on.
 
     The client never waits: only observers do, for what is still being looked at when all was sent.
     """
@@ -65,6 +65,7 @@ class Observing:
         self._gave_up = ""
         """Why it is read no further."""
         self._is_called = False
+        """True while it waits for its turn to be read."""
         self._is_whole = False
         """True of a body that does not stream; it is read once it is there."""
         self._has_ended = False
@@ -72,10 +73,17 @@ class Observing:
         """True once an event told of an error."""
         self._is_closed = False
         self._last_at = 0.0
+        self._rounds = tools.rounds
+        self._rounds.open += 1
 
     async def reply(self, call_next: CallNext) -> Reply:
-        reply = await call_next(self._exchange)
+        try:
+            reply = await call_next(self._exchange)
+        except BaseException:
+            self._rounds.open -= 1
+            raise
         if not reply.ok:
+            self._rounds.open -= 1
             return reply
         if self._exchange.parent is None:
             self._exchange.observe_after(self._finish)
@@ -101,11 +109,15 @@ class Observing:
                     self._call()
 
     def _hears(self, data: bytes) -> None:
+        if self._is_closed or self._gave_up:
+            return
         self._last_at = perf_counter()
-        if self._has_room(len(data)):
-            self._came.append(data)
-            if not self._is_whole:
-                self._call()
+        self._unread += len(data)
+        self._came.append(data)
+        if self._unread > MOST_UNREAD:
+            self._give_up("it came faster than it could be read")
+        elif not self._is_called and not self._is_whole:
+            self._call()
 
     def _has_room(self, size: int) -> bool:
         """Whether so much more may wait to be read."""
@@ -133,13 +145,16 @@ class Observing:
     def _call(self) -> None:
         if not self._is_called:
             self._is_called = True
-            asyncio.get_running_loop().call_soon(self._work)
+            self._rounds.add(self)
 
-    def _work(self) -> None:
-        """Read on for a while; what is left is for the next turn."""
-        self._is_called = False
+    def read(self) -> bool:
+        """Read on for a while; whether more is left, for the next turn."""
+        self._is_called = self._read_a_little()
+        return self._is_called
+
+    def _read_a_little(self) -> bool:
         if self._is_closed:
-            return
+            return False
         size = 0
         while size < SLICE and self._is_behind:
             size += ANY_PIECE
@@ -148,43 +163,64 @@ class Observing:
                 self._take(choice, piece)
                 size += len(piece.text) if piece is not None else 0
             elif self._events:
-                size += self._hear(self._events.popleft())
+                size += self._hear()
             elif self._chunks:
                 chunk = self._chunks.popleft()
                 self._unread -= len(chunk.raw)
                 self._read(chunk)
             else:
-                size += self._split(self._came.popleft())
-        if self._is_behind:
-            self._call()
+                size += self._split()
+        return self._is_behind
 
     @property
     def _is_behind(self) -> bool:
         return bool(self._came or self._chunks or self._events or self._pieces)
 
-    def _split(self, data: bytes) -> int:
+    def _split(self) -> int:
         """Take the first bytes apart; what that counts for."""
+        came = self._came
+        data = came.popleft()
         if len(data) > AT_ONCE:
-            self._came.appendleft(data[AT_ONCE:])
+            came.appendleft(data[AT_ONCE:])
             data = data[:AT_ONCE]
+        elif came:
+            pieces = [data]
+            size = len(data)
+            while came and size + len(came[0]) <= AT_ONCE:
+                size += len(came[0])
+                pieces.append(came.popleft())
+            data = b"".join(pieces)
         with suppress(EventTooLargeError):  # the relay says so
             for event in self._splitter.feed(data):
-                if event.isspace() or (event.startswith(b":") and b"data" not in event):
+                if not event.startswith(b"data:") and (event.isspace() or (event[:1] == b":" and b"data" not in event)):
                     self._unread -= len(event)
                 else:
                     self._events.append(event)
         return len(data) * SLICE // AT_ONCE
 
-    def _hear(self, event: bytes) -> int:
-        """Take in one event, or have it taken in piece by piece; how many characters are done with."""
+    def _hear(self) -> int:
+        """Take in the first event, or have it taken in piece by piece; what that counts for.
+
+        What several in a row add to one text is taken in together, which costs a quarter of one after another.
+        """
+        events = self._events
+        event = events.popleft()
         self._unread -= len(event)
         plain = said_plainly(event)
         if plain is None or len(plain[2]) > SLICE:
             self._read(event_chunk(event))
             return 0
         choice, key, text = plain
-        self._take(choice, Piece(key, text))
-        return len(text)
+        texts, size = [text], len(text)
+        most = min(SLICE, MOST_READ - self._read_chars - SLICE)
+        while events and size < most and (plain := said_plainly(events[0])) is not None:
+            if plain[1] != key or plain[0] != choice or len(plain[2]) > SLICE:
+                break
+            self._unread -= len(events.popleft())
+            texts.append(plain[2])
+            size += len(plain[2]) + ANY_PIECE
+        self._take(choice, Piece(key, "".join(texts)), len(texts))
+        return size
 
     def _read(self, chunk: Chunk) -> None:
         self._has_ended = self._has_ended or chunk.is_last
@@ -201,8 +237,8 @@ class Observing:
             if part.finish is not None:
                 self._pieces.append((part.choice, None))
 
-    def _take(self, choice: int, piece: Piece | None) -> None:
-        self._read_chars += ANY_PIECE + (len(piece.text) if piece is not None else 0)
+    def _take(self, choice: int, piece: Piece | None, pieces: int = 1) -> None:
+        self._read_chars += ANY_PIECE * pieces + (len(piece.text) if piece is not None else 0)
         is_new = choice not in self._traces
         if not self._gave_up and (self._read_chars > MOST_READ or (is_new and not self._may_begin_more)):
             self._give_up("the answer is too long to be read to its end")
@@ -233,8 +269,7 @@ class Observing:
             self._idle.set()
 
     async def _read_on(self) -> None:
-        while self._is_behind:
-            self._call()  # never `_work`, which calls itself: each time there would be one more of it in each turn
+        while self._read_a_little():  # noqa: ASYNC110 - nothing is waited for: others get their turn
             await asyncio.sleep(0)
 
     async def _told(self) -> str:
@@ -276,6 +311,7 @@ class Observing:
         return True
 
     def _close(self) -> None:
+        self._rounds.open -= not self._is_closed
         self._is_closed = True
         self._drop_unread()
         self._watching.close()

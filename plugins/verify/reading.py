@@ -52,7 +52,7 @@ class Part(NamedTuple):
 _SAID = frozenset({*THOUGHTS, "content", "tool_calls", "function_call"})
 CONTENT = Key("content")
 REASONING = Key("reasoning")
-_KEYS: Mapping[str, Key] = {"content": CONTENT, "text": CONTENT, "reasoning_content": REASONING, "reasoning": REASONING}
+KEYS: Mapping[str, Key] = {"content": CONTENT, "text": CONTENT, "reasoning_content": REASONING, "reasoning": REASONING}
 
 
 def shape_of(route: RouteName) -> RouteName:
@@ -287,10 +287,10 @@ def as_stream(chunk: Chunk, route: RouteName) -> list[Chunk]:
 
 def part_said(said: Said, chunk: Chunk) -> Part:
     """The part of a chunk that says no more than this."""
-    return Part(said.choice, (Piece(_KEYS[said.member], said.text, None, said.member),), None, chunk, True)
+    return Part(said.choice, (Piece(KEYS[said.member], said.text, None, said.member),), None, chunk, True)
 
 
 def said_plainly(event: bytes) -> tuple[int, Key, str] | None:
     """Choice, text and piece of an event that does no more than add to one text; `None` of others."""
     said = read_plainly(event)
-    return (said.choice, _KEYS[said.member], said.text) if said is not None else None
+    return (said.choice, KEYS[said.member], said.text) if said is not None else None

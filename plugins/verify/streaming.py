@@ -21,16 +21,27 @@ from predawn.plugins.verify.dialects import reader_of, writer_of
 from predawn.plugins.verify.mending import mend
 from predawn.plugins.verify.modes.flow import Ask, Continue, Drop, Flow, Noted, Send
 from predawn.plugins.verify.modes.rules import Rule
-from predawn.plugins.verify.reading import Part, choice_in, finish_of, head_of, is_error, part_said, parts_of, shape_of
+from predawn.plugins.verify.reading import (
+    KEYS,
+    Part,
+    choice_in,
+    finish_of,
+    head_of,
+    is_error,
+    part_said,
+    parts_of,
+    shape_of,
+)
 from predawn.plugins.verify.result import HEADER, TRAILER
 from predawn.plugins.verify.watching import SLICE, Watching, most_choices, sliced
 from predawn.proxy.dispatch import HookError
 from predawn.proxy.exchange import closing
+from predawn.proxy.joining import Passing
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from predawn.plugins import CallNext, Exchange
     from predawn.plugins.calls.plain import Said
@@ -41,6 +52,7 @@ if TYPE_CHECKING:
     from predawn.plugins.verify.trace import Check
     from predawn.plugins.verify.watching import Plan, Tools
     from predawn.proxy.exchange import RouteName
+    from predawn.proxy.joining import Take
 
 MOST_UNSENT = 1024
 """Chunks that may wait for a client; beyond it the upstream has to."""
@@ -84,6 +96,7 @@ class Streaming:
         self._watching = Watching(tools, plan, exchange, call, self._settled, self._flow.trace_of)
         self._exchange = exchange
         self._shape: RouteName = shape_of(exchange.route)
+        self._is_text = exchange.route == "completions"
         self._writer = writer_of(exchange.route)
         self._call = call
         self._sources: list[_Source] = []
@@ -91,6 +104,8 @@ class Streaming:
         """Which calls made a choice, where the first one does not make it to its end; `None` until there is one."""
         self._kept_tokens: dict[int, int] = {}
         self._out: deque[Chunk] = deque()
+        self._take: Take[Chunk] | None = None
+        """Where chunks go while the client's side waits for them."""
         self._to_do: deque[Action] = deque()
         self._is_doing = False
         self._to_cancel: list[_Source] = []
@@ -111,7 +126,8 @@ class Streaming:
             return refused.reply()
         if reply is None:
             raise RequestError(504, "The deadline passed before an answer came.", type="server_error")
-        chunks, result = self._chunks(_Source(side, reader_of(side.exchange.route))), self._watching.result
+        chunks = Passing(self._chunks(_Source(side, reader_of(side.exchange.route))), self._passed_to)
+        result = self._watching.result
         if self._exchange.stream:
             if self._exchange.parent is None:
                 self._exchange.trail(TRAILER, self._told)
@@ -125,7 +141,7 @@ class Streaming:
 
     # -- chunks out
 
-    async def _chunks(self, first: _Source) -> AsyncIterator[Chunk]:
+    async def _chunks(self, first: _Source) -> AsyncGenerator[Chunk, None]:
         try:
             self._listen(first)
             while True:
@@ -152,7 +168,19 @@ class Streaming:
         finally:
             await self._close()
 
+    def _passed_to(self, take: Take[Chunk] | None) -> None:
+        self._take = take
+
+    def _send(self) -> None:
+        """What may go is taken at once by whoever waits for it, or else waits until they have been woken."""
+        out, wake = self._out, self._wake
+        if out and self._take is not None and wake is not None and not wake.done() and self._take(out):
+            out.clear()
+        if out or self._to_cancel or self._to_go_on:
+            self._woken()
+
     async def _close(self) -> None:
+        self._take = None
         self._watching.close()
         for source in self._sources:
             if source.task is not None:
@@ -214,7 +242,12 @@ class Streaming:
         size = len(said.text) if said is not None else len(chunk.raw) // 2
         if size > SLICE or len(self._out) >= MOST_UNSENT or isinstance(chunk, BodyChunk):
             return False
-        if said is not None and (said.member == "text") is (self._exchange.route == "completions"):
+        if said is not None and (said.member == "text") is self._is_text:
+            if not self._makers and source is self._sources[0]:
+                if not source.is_over:
+                    member = said.member
+                    self._do(self._flow.added(said.choice, KEYS[member], member, said.text, chunk))
+                return True
             parts = [part_said(said, chunk)]
         else:
             parts = source.reader.read(chunk)
@@ -263,7 +296,7 @@ class Streaming:
         is_alone = source is self._sources[0] and (chunk.data is None or len(self._sources) == 1)
         if is_error(chunk) or (is_alone and not chunk.is_last):
             self._out.append(chunk)
-            self._woken()
+            self._send()
 
     async def _ended(self, source: _Source, error: Exception | None) -> None:
         was_over, source.is_over = source.is_over, True
@@ -287,6 +320,10 @@ class Streaming:
         """One after the other: to ask may have an older check passed over, whose verdict comes at once."""
         if not actions:
             return
+        if len(actions) == 1 and not self._is_doing and isinstance(only := actions[0], Send):
+            self._out += self._writer.write(only.chunk)
+            self._send()
+            return
         self._to_do += actions
         if self._is_doing:
             return
@@ -295,8 +332,7 @@ class Streaming:
             self._do_all()
         finally:
             self._is_doing = False
-        if self._out or self._to_cancel or self._to_go_on:
-            self._woken()
+        self._send()
 
     def _do_all(self) -> None:
         watching, to_do = self._watching, self._to_do

@@ -141,8 +141,8 @@ class Group:
 
     def feed(self, piece: str) -> list[int]:
         """Ends of steps that are known now, in the channel."""
-        base = self._base
-        return [base + end for end in self.cutter.feed(piece)] if base else self.cutter.feed(piece)
+        base, ends = self._base, self.cutter.feed(piece)
+        return [base + end for end in ends] if base and ends else ends
 
     def cut_step(self, end: int) -> tuple[int, int]:
         """The open step ends; its beginning and its number."""
@@ -310,6 +310,21 @@ class Trace:
                 for end in group.feed(text):
                     checks += self._step(channel, group, end, is_last=False)
         return checks
+
+    def add(self, key: Key, text: str) -> tuple[list[Check], int]:
+        """`feed` of a piece that is no tool call's, at half the cost where its text is growing already.
+
+        It also tells how long the text is now.
+        """
+        channel = self._channels.get(key)
+        if channel is None or channel.is_closed or self._thinks_again:
+            return self.feed(Piece(key, text)), self.length(key)
+        channel.text.add(text)
+        checks: list[Check] = []
+        for group in channel.groups:
+            for end in group.feed(text):
+                checks += self._step(channel, group, end, is_last=False)
+        return checks, channel.text.length
 
     def close(self) -> list[Check]:
         """The choice is over: its last steps."""

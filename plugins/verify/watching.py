@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from predawn.plugins.verify.looks import Looks
 from predawn.plugins.verify.modes.rules import Rules
 from predawn.plugins.verify.reading import Part, one_by_one, with_text
 from predawn.plugins.verify.result import LOOKED_KEY, MOST_LOOKED, STATE_KEY, VerifyResult
+from predawn.plugins.verify.rounds import Rounds
 from predawn.plugins.verify.runner import Checks
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Tools:
     runner: Runner
     meters: VerifyMeters
     ways: Ways
+    rounds: Rounds = field(default_factory=Rounds)
 
 
 def most_choices(exchange: Exchange) -> int:
@@ -95,7 +97,9 @@ class Watching:
         verdict, result = check.verdict, self.result
         assert verdict is not None
         if len(self.exchange.verdicts) < MOST_VERDICTS:
-            self.exchange.verdicts.append(replace(verdict, at_s=check.ended_s - self.exchange.started))
+            if verdict.at_s is None:  # nobody's own word
+                verdict = replace(verdict, at_s=check.ended_s - self.exchange.started)
+            self.exchange.verdicts.append(verdict)
         result.checks += 1
         result.missed += bool(check.why)
         if verdict.outcome == "pass":

@@ -27,7 +27,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(options: Namespace) -> int:
     """Print the errors and return 1, or print a summary and return 0."""
-    from predawn.proxy import loading
+    from predawn.proxy import loading, tls
     from predawn.proxy.settings_file import SettingsError, load
 
     try:
@@ -37,6 +37,12 @@ def run(options: Namespace) -> int:
         print(exc, file=sys.stderr)
         print(f"{count} {'problem' if count == 1 else 'problems'}", file=sys.stderr)
         return 1
+    if settings.server.tls is not None:
+        try:
+            tls.load(settings.server.tls)
+        except tls.TlsError as exc:
+            print(f"{options.file}: {exc.strerror}\n1 problem", file=sys.stderr)
+            return 1
     print("\n".join([f"{options.file}: no problems", *summary(settings)]))
     return 0
 
@@ -45,7 +51,8 @@ def summary(settings: Settings) -> Iterator[str]:
     """What a server with these settings would do, line by line."""
     server = settings.server
     admin_port = server.port + 1000 if server.admin_port is None else server.admin_port
-    yield f"listens on {server.host}:{server.port}, admin on {server.admin_host}:{admin_port}"
+    https = " by HTTPS" if server.tls is not None else ""
+    yield f"listens on {server.host}:{server.port}{https}, admin on {server.admin_host}:{admin_port}"
     yield "models" if settings.models else "no models"
     width = max((len(model.name) for model in settings.models), default=0)
     for model in settings.models:

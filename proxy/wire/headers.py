@@ -54,10 +54,18 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 def request_id(offered: str | None) -> str:
     """The client's own request id if it is well formed, else a new one."""
-    if offered is not None and REQUEST_ID.fullmatch(offered):
-        return offered
+    return well_formed_id(offered) or new_request_id(time())
+
+
+def well_formed_id(offered: str | None) -> str | None:
+    """The client's own request id, if it can be taken as it is."""
+    return offered if offered is not None and REQUEST_ID.fullmatch(offered) else None
+
+
+def new_request_id(now: float) -> str:
+    """A request id of our own; `now` is the wall clock's time."""
     # unique, not secret: exchanges are looked up by tenant; in order of time, which an index takes at half the cost
-    return f"req_{int(time() * 1000):012x}{getrandbits(48):012x}"
+    return f"req_{int(now * 1000):012x}{getrandbits(48):012x}"
 
 
 def to_upstream(

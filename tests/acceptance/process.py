@@ -42,7 +42,7 @@ class Predawn:
     @property
     def ports(self) -> tuple[int, int]:
         """The API's port and the admin port, once they are open."""
-        found = re.search(r"serving on http://[^:]+:(\d+)/v1, metrics on port (\d+)", self.log)
+        found = re.search(r"serving on https?://[^:]+:(\d+)/v1, metrics on port (\d+)", self.log)
         assert found, self.log
         return int(found[1]), int(found[2])
 

@@ -11,7 +11,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.acceptance.bare import Bare, bare, chat, post
-from tests.acceptance.house import House, house, until
+from tests.acceptance.house import House, house, raw_upstream, until
 from tests.acceptance.plugins import Slow, Watch
 
 WORDS = 5
@@ -223,3 +223,43 @@ async def test_what_was_generated_until_then_is_booked(path: str) -> None:
         assert kept["ledger"]["output"] >= 3
         assert kept["ledger"]["prompt"] >= 1
         assert kept["ledger"]["estimated"] is True
+
+
+@pytest.mark.parametrize("how", ["aborts", "closes"])
+async def test_a_client_that_leaves_in_the_middle_of_an_upload_takes_it_along(how: str) -> None:
+    """The provider must not take half a body for a whole one."""
+    got = asyncio.Event()
+    gone: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1000)
+        got.set()
+        gone.append(await reader.read())
+
+    async with raw_upstream(serve, reads=False) as provider:
+        async with house(behind=provider.base_url, upstream={"relay": True}, plugins=["watch"]) as running:
+            async with bare(running.port) as client:
+                await client.send(post(b"x" * 1000, "/v1/files", "Content-Length: 3000000"))
+                await got.wait()
+                await leave(client, how)
+                await until(lambda: bool(gone))
+            await until(lambda: bool(running.plugin(Watch).seen) and not running.server.app.generation.service.relays)
+            (seen,) = running.plugin(Watch).seen
+
+            assert ([b""], "client_closed") == (gone, seen.outcome)
+
+
+async def test_a_provider_that_refuses_an_upload_early_is_heard() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read()
+
+    async with raw_upstream(serve, reads=False) as provider:
+        async with house(behind=provider.base_url, upstream={"relay": True}) as running:
+            async with bare(running.port) as client:
+                await client.send(post(b"x" * 1000, "/v1/files", "Content-Length: 3000000"))
+                answer = await client.answer()
+
+            assert (413, b"{}") == (answer.status, answer.body)

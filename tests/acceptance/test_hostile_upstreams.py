@@ -193,10 +193,10 @@ async def test_an_answer_that_comes_while_nobody_asks_answers_nobody() -> None:
 
     async with raw_upstream(serve) as provider, house(behind=provider.base_url) as running:
         before = await ask(running.port, chat())
-        (pooled,) = running.station().upstream._session.connector._conns.values()  # type: ignore[attr-defined]
+        (pooled,) = running.station().upstream.pool.connections  # type: ignore[attr-defined]
         go.set()
         await gone.wait()
-        await until(lambda: pooled[0][0].should_close)
+        await until(lambda: pooled.is_closed)
         after = await ask(running.port, chat())
 
         assert (200, 200, False) == (before.status, after.status, b"stray" in after.body)

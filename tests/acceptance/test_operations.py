@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
@@ -18,7 +17,7 @@ import aiohttp
 import pytest
 from tests.acceptance.bare import Bare, ask, bare, chat, post
 from tests.acceptance.house import until, upstream_settings
-from tests.acceptance.process import free_port, predawn, serving, write_settings
+from tests.acceptance.process import predawn, serving, write_settings
 
 from predawn.proxy.upstreams.scripted.server import ScriptedServer, scripted_server
 
@@ -267,38 +266,6 @@ def rows_in(path: Path) -> int:
         return 0
     finally:
         store.close()
-
-
-async def test_two_workers_share_the_port_and_the_dead_are_replaced(provider: ScriptedServer, tmp_path: Path) -> None:
-    port, admin = free_port(), free_port()
-    told = settings(provider, tmp_path, server={"port": port, "admin_port": admin})
-    async with serving(tmp_path, told, "--workers", "2") as server:
-        await server.says("serving on", times=2)
-        for _ in range(30):
-            assert (await ask(port, chat())).status == 200
-        shares = [await requests_served(admin + worker) for worker in range(2)]
-        victim, other = server.children
-        os.kill(victim, signal.SIGKILL)
-        await server.says("serving on", times=3)
-        after = [(await ask(port, chat())).status for _ in range(20)]
-        children = server.children
-        server.signal(signal.SIGTERM)
-        status = await server.ended()
-
-        assert sum(shares) == 30
-        assert min(shares) > 0
-        assert other in children
-        assert len(children) == 2
-        assert set(after) == {200}
-        assert "starting another" in server.log
-        assert status == 0
-
-
-async def requests_served(admin_port: int) -> int:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{admin_port}/metrics") as reply:
-        text = await reply.text()
-    counts = re.findall(r'^predawn_requests_total\{.*code="200".*\} (\d+)', text, re.MULTILINE)
-    return sum(int(count) for count in counts)
 
 
 async def test_check_shows_every_error_at_once(tmp_path: Path) -> None:

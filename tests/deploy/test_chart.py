@@ -168,6 +168,7 @@ def test_a_server_may_take_as_long_to_stop_as_its_settings_say() -> None:
         ({"terminationGracePeriodSeconds": 305}, "cut streams"),
         ({**SHARED, "autoscaling": {"enabled": True, "minReplicas": 11}}, "larger than maxReplicas"),
         ({"config": {"server": {"workers": 2}}}, "workers"),
+        ({"config": {"server": {"tls": {"cert_file": "c", "key_file": "k"}}}}, "let the ingress"),
         ({"config": {"state": "postgresql+asyncpg://u:p@h/d"}}, "state"),
         ({"replica": 2}, "replica"),
     ],

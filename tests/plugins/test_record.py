@@ -9,17 +9,19 @@ import subprocess
 import sys
 import textwrap
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 
-from predawn.plugins import Call, Chunk, Exchange, RequestError, Verdict
+from predawn.plugins import Call, Chunk, Exchange, Ledger, RequestError, Verdict
 from predawn.plugins.record import RecordPlugin, RecordSettings
 from predawn.plugins.record.snapshot import Snapshot
 from predawn.plugins.record.writer import BATCH, Writer, keep_retention
 from predawn.plugins.testing.clock import ManualClock
 from predawn.proxy import history
 from predawn.proxy.store import StoreError, open_store
+from predawn.proxy.tables import exchanges
 from predawn.proxy.tasks import Tasks
 
 
@@ -242,7 +244,7 @@ async def test_numbers_and_details_that_json_does_not_know_are_recorded_somehow(
 
 async def test_retention_deletes_once_an_hour(store):
     clock, writer = ManualClock(1000.0), Writer(1)
-    await history.write(store, [Snapshot.of(finished(f"e{at}", arrived_at=at)).row() for at in (0, 950, 4550)])
+    await history.write(store, [Snapshot.of(finished(f"e{at}", arrived_at=at)) for at in (0, 950, 4550)])
 
     async def opened():
         return store
@@ -384,7 +386,34 @@ def test_what_verifiers_said_is_counted_and_none_of_the_answer_is_kept():
     exchange.verdicts += [Verdict("pass", verifier="sums")] * 2
     exchange.verdicts.append(Verdict("violation", "my secret is 4", "it is 5", verifier="sums"))
 
-    record = bytes(Snapshot.of(exchange).row()["record"])
+    record = Snapshot.of(exchange).record
 
-    assert b'"checks":{"sums":{"pass":2,"violation":1}}' in record
-    assert b"secret" not in record
+    assert '"checks":{"sums":{"pass":2,"violation":1}}' in record
+    assert "secret" not in record
+
+
+def test_a_snapshot_has_the_columns_of_the_table_in_their_order():
+    assert [column.name for column in exchanges.c] == list(Snapshot._fields)
+
+
+def test_each_figure_of_the_ledger_stands_in_a_column_or_in_the_record_and_in_its_own():
+    exchange = finished()
+    names = [field.name for field in fields(Ledger) if field.name not in ("calls", "is_answer_booked")]
+    for number, name in enumerate(names, start=2):
+        setattr(exchange.ledger, name, number)
+
+    snapshot = Snapshot.of(exchange)
+    shown = {**snapshot._asdict(), **json.loads(snapshot.record)["ledger"]}
+
+    assert {name: number for number, name in enumerate(names, start=2)} == {name: shown[name] for name in names}
+
+
+@pytest.mark.parametrize("odd", [-1, math.nan, math.inf, -math.inf, 1 << 64, -(1 << 64)])
+@pytest.mark.parametrize("name", ["prompt", "slept", "spend_usd"])
+def test_a_number_that_the_store_would_not_take_is_the_nearest_that_it_does(name, odd):
+    exchange = finished()
+    setattr(exchange.ledger, name, odd)
+
+    kept = getattr(Snapshot.of(exchange), name)
+
+    assert kept == ((1 << 63) - 1 if odd == 1 << 64 else 0)

@@ -416,3 +416,81 @@ async def test_on_done_follows_the_alias_that_served_not_the_name_that_was_asked
     await observers.drain()
 
     assert ("*",) == Keeps.seen
+
+
+class HalfIdle(Plugin):
+    """Its filter has no work."""
+
+    @property
+    def unused_hooks(self):
+        return frozenset({"chunk_filter"})
+
+    @hookimpl
+    def chunk_filter(self, exchange):
+        raise AssertionError("asked all the same")
+
+    @hookimpl
+    async def on_done(self, exchange): ...
+
+
+def test_a_hook_that_the_settings_leave_without_work_is_never_called():
+    made = pipeline(HalfIdle)
+
+    assert () == made.open_filters(exchange())
+    assert made.is_plain
+
+
+@pytest.mark.parametrize("wrong", ["chunk_fliter", "lifespan"])
+def test_an_unused_hook_must_be_a_request_hook(wrong):
+    class Mistypes(HalfIdle):
+        @property
+        def unused_hooks(self):
+            return frozenset({wrong})
+
+    with pytest.raises(PluginError, match=f"'p0': unused_hooks: there is no request hook '{wrong}'"):
+        hooks(Mistypes)
+
+
+def test_any_hook_before_the_client_s_answer_makes_a_pipeline_more_than_plain():
+    def having(name):
+        async def hook(self, exchange): ...
+
+        async def around_completion(self, exchange, call_next): ...
+
+        def chunk_filter(self, exchange): ...
+
+        made = {"around_completion": around_completion, "chunk_filter": chunk_filter}.get(name, hook)
+        return type("Acts", (Plugin,), {name: hookimpl(made)})
+
+    names = ("on_request", "assess", "allocate", "around_completion", "chunk_filter", "on_done")
+
+    assert ["on_done"] == [name for name in names if pipeline(having(name)).is_plain]
+    assert all(pipeline(having(name), models=("another",)).is_plain for name in names)
+
+
+async def test_an_exchange_that_nobody_observes_is_not_queued():
+    class Fails(Plugin):
+        seen = ()
+
+        @hookimpl
+        async def on_done(self, exchange):
+            type(self).seen = (*self.seen, exchange.alias)
+            raise RuntimeError("boom")
+
+    observers = Observers(hooks(Fails, models=("m", "n")).observers, Tasks(), limit=1)
+    other = Exchange(b"{}", model="other")
+    serving = [observers.serving(alias) for alias in ("m", "n", "other")]
+
+    for _ in range(FAILURES_UNTIL_OFF):
+        observers.done(exchange())
+        observers.done(other)  # would take the other's place
+        await observers.drain()
+
+    assert [True, True, False] == serving
+    assert ("m",) * FAILURES_UNTIL_OFF == Fails.seen
+    assert [False, False] == [observers.serving(alias) for alias in ("m", "n")]  # it is off
+
+
+def test_nobody_observes_where_there_is_no_observer():
+    assert not Observers((), Tasks()).serving("m")
+    assert Observers(hooks(HalfIdle).observers, Tasks()).serving("anything")

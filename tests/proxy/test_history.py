@@ -4,11 +4,12 @@ import pytest
 
 from predawn.proxy import history
 from predawn.proxy.store import Store
+from predawn.proxy.tables import exchanges
 
 
 def row(ident: str, *, tenant: str = "a", arrived_at: float = 1.0, content: str | None = None):
     counts = dict.fromkeys(("prompt", "cached_prompt", "output", "reasoning", "discarded", "verify"), 0)
-    return {
+    named = {
         "id": ident,
         "tenant": tenant,
         "key_id": None,
@@ -25,9 +26,10 @@ def row(ident: str, *, tenant: str = "a", arrived_at: float = 1.0, content: str 
         "slept": 0.0,
         "estimated": False,
         "spend_usd": 0.0,
-        "record": {"calls": [], "ledger": {"chunks": 3}, "error": None},
+        "record": '{"calls": [], "ledger": {"chunks": 3}, "error": null}',
         "content": content,
     }
+    return [named[column.name] for column in exchanges.c]
 
 
 async def test_a_row_is_found_by_its_tenant_alone(store: Store):

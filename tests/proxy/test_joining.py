@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from typing import TYPE_CHECKING
 
 import pytest
 
-from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried
+from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Passing, Unhurried, listening_to
 from predawn.proxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from predawn.proxy.joining import Take
 
 
 class Client:
@@ -143,3 +147,65 @@ def test_a_flood_of_tiny_events_is_written_as_soon_as_a_large_one() -> None:
         assert writes.size > MOST_BYTES
 
     assert client.wrote == [b"\n\n" * 1025]
+
+
+class Mouth:
+    """Says what it is told to, to whoever takes it or iterates."""
+
+    def __init__(self) -> None:
+        self.take: Take[str] | None = None
+        self.said: list[str] = []
+        self.more: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.items = Passing(self._say(), self.listen)
+
+    def listen(self, take: Take[str] | None) -> None:
+        self.take = take
+
+    def say(self, *words: str) -> None:
+        self.said += words
+        if self.take is not None and self.take(self.said):
+            self.said.clear()
+        else:
+            self.more.set_result(None)
+
+    async def _say(self) -> AsyncGenerator[str, None]:
+        while True:
+            await self.more
+            self.more = asyncio.get_running_loop().create_future()
+            while self.said:
+                yield self.said.pop(0)
+
+
+async def test_what_is_taken_is_not_iterated_over_and_what_is_refused_is() -> None:
+    mouth, taken, iterated = Mouth(), list[str](), list[str]()
+
+    def take(words: Collection[str]) -> bool:
+        if "no" in words:
+            return False
+        taken.extend(words)
+        return True
+
+    async def iterate() -> None:
+        async for word in mouth.items:
+            iterated.append(word)
+
+    listen = listening_to(mouth.items)
+    assert listen is not None
+    listen(take)
+    tasks = Tasks()
+    tasks.spawn(iterate(), "iterate")
+    await asyncio.sleep(0)
+    mouth.say("a", "b")
+    mouth.say("no", "c")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    mouth.say("d")
+    await tasks.cancel()
+    await mouth.items.aclose()
+
+    assert taken == ["a", "b", "d"]
+    assert iterated == ["no", "c"]
+
+
+async def test_what_only_can_be_iterated_over_is_listened_to_by_nobody() -> None:
+    assert listening_to(said(b"a")) is None

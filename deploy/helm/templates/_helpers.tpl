@@ -39,6 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What cannot work, said before anything is installed. */}}
 {{- define "predawn.check" -}}
+{{- if dig "tls" nil .Values.config.server }}{{ fail "config.server.tls: the chart mounts no certificate, and probes ask by plain HTTP; let the ingress or a mesh terminate TLS" }}{{ end }}
 {{- if eq .Values.state.kind "postgres" }}
 {{- if not .Values.existingSecret }}{{ fail "state.kind: postgres needs existingSecret, a Secret with PREDAWN_STATE (postgresql+asyncpg://…) and PREDAWN_SECRET" }}{{ end }}
 {{- else if or (gt (int .Values.replicas) 1) (gt (int .Values.worker.replicas) 0) .Values.autoscaling.enabled }}

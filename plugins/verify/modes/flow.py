@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from predawn.plugins.verify.cutting import LONGEST_STEP
 from predawn.plugins.verify.mending import Mending, mend
-from predawn.plugins.verify.modes.holding import Held, Holding, Span
+from predawn.plugins.verify.modes.holding import Held, HeldText, Holding, Span
 from predawn.plugins.verify.reading import (
     REASONING,
     Key,
@@ -178,6 +178,25 @@ class Flow:
         if len(part.pieces) + (part.finish is not None) > 1:
             return [action for one in one_by_one(part) for action in self._said(choice, one)]
         return self._said(choice, part)
+
+    def added(self, index: int, key: Key, member: str, text: str, chunk: Chunk) -> list[Action]:
+        """`said` of a chunk that only adds to one text, as nearly all do, at a third of the cost."""
+        choice = self._choices.get(index)
+        if choice is None or not self.head or key.where not in choice.members:
+            return self.said(Part(index, (Piece(key, text, None, member),), None, chunk, True))
+        if choice.is_over or choice.is_finished:
+            return []
+        checks, end = choice.trace.add(key, text)
+        choice.mark(key, end)
+        actions = self._ask(choice, checks) if checks else []
+        holding = choice.holding
+        if not choice.rule.holds:
+            holding.sent[key] = end
+            actions.append(Send(chunk))
+            return actions
+        if holding.add(HeldText(chunk.raw, index, key, member, text, end)):
+            return actions  # what it stands behind waits for a verdict
+        return actions + self._release(choice)
 
     def _said(self, choice: _Choice, part: Part) -> list[Action]:
         """One piece of a text, or the end."""

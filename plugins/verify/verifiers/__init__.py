@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from predawn.plugins import Exchange, Reply
     from predawn.proxy.extensions import Verifier
 
-__all__ = ["BUILT_IN", "AsksModel", "BuiltIn", "create"]
+__all__ = ["BUILT_IN", "AsksModel", "BuiltIn", "Opens", "create"]
 
 
 @runtime_checkable
@@ -31,6 +31,15 @@ class AsksModel(Protocol):
     def bind(self, send: Callable[[Exchange], Awaitable[Reply]], model: str | None = None) -> None:
         """Calls go out by `send`, to the alias `model` if its own settings name none."""
         ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A verifier that has something ready while the server runs."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class BuiltIn(NamedTuple):

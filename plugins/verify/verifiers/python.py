@@ -14,6 +14,7 @@ from predawn.plugins import Exchange, Verdict
 from predawn.plugins.verify.verifiers import python_names, sandbox
 from predawn.plugins.verify.verifiers.code_blocks import PYTHON, Block, blocks, code_block, python_source
 from predawn.plugins.verify.verifiers.context import messages_text
+from predawn.plugins.verify.verifiers.parser import MOST_BYTES, Parser
 from predawn.plugins.verify.verifiers.settings import PythonSettings
 from predawn.plugins.verify.verifiers.slices import Breath
 from predawn.proxy.extensions import Step
@@ -47,6 +48,20 @@ class PythonVerifier:
         )
         self._has_worked = False
         self._free = asyncio.Semaphore(self.settings.sandbox_runs)
+        self._parser: Parser | None = None
+
+    def open(self) -> None:
+        """Have a process ready for what is too long to be parsed here."""
+        try:
+            self._parser = Parser()
+        except OSError as exc:
+            log.error("verifier python: no process to parse in (%s); each code is given one of its own", exc)
+
+    def close(self) -> None:
+        """End it."""
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            parser.close()
 
     async def verify(self, step: Step, exchange: Exchange) -> Verdict:
         """A violation names the line in the block and what is wrong there."""
@@ -87,13 +102,23 @@ class PythonVerifier:
         version = self.settings.python
         if len(code) <= INLINE and sum(1 for _ in islice(_TOKEN.finditer(code), INLINE_TOKENS)) < INLINE_TOKENS:
             return python_names.report(code, version)
-        command = [sys.executable, "-I", "-S", python_names.__file__, *map(str, version or ())]
-        ran = await sandbox.run(command, code, sandbox.Limits(self.settings.timeout_s, output_bytes=1 << 20))
         try:
-            found = json.loads(ran.output)
+            found = json.loads(await self._elsewhere(code))
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
+
+    async def _elsewhere(self, code: str) -> str | bytes:
+        """The report of another process: the one that is kept ready, or one that is started for it."""
+        version, limit_s = self.settings.python or (), self.settings.timeout_s
+        if self._parser is not None:
+            try:
+                return await self._parser.report(code.encode("utf-8", "replace"), version, limit_s)
+            except OSError as exc:
+                log.error("verifier python: its process is gone (%s); each code is given one of its own", exc)
+                self.close()
+        command = [sys.executable, "-I", "-S", python_names.__file__, *map(str, version)]
+        return (await sandbox.run(command, code, sandbox.Limits(limit_s, output_bytes=MOST_BYTES))).output
 
     async def _run(self, code: str) -> Verdict:
         async with self._free:

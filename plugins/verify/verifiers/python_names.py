@@ -1,6 +1,7 @@
 """Names that Python code uses and nothing defines: found by walking its syntax tree, without running anything.
 
-Run as a program, it reads code from its standard input, so that large code is parsed in a process of its own.
+Run as a program, it reads code from its standard input, so that large code is parsed in a process of its own; or it
+stays, and has copies of itself do that: see `parser.py`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import os
 import re
+import resource
+import signal
+import socket
+import struct
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 ALWAYS = frozenset(dir(builtins)) | {
@@ -34,6 +40,11 @@ _NEWER = re.compile(r"^[ \t]*(?:(?:async +)?def +\w+ *\[|class +\w+ *\[|type +\w
 """What Python 3.12 brought: parameters of types, and `type X = …`."""
 _NEWER_STRINGS = ("f-string: unmatched", "f-string expression part cannot include")
 """How older ones complain about what may stand in an f-string since 3.12."""
+STAY = "stay"
+"""The argument of the process that stays."""
+MOST_MEMORY = 512 << 20
+"""Bytes."""
+_ORDER = struct.Struct("!BBd")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -198,6 +209,38 @@ def report(code: str, version: tuple[int, int] | None = None) -> dict[str, objec
         return {"unreadable": True}
 
 
-if __name__ == "__main__":
+def order(version: Sequence[int], timeout_s: float) -> bytes:
+    """What the process that stays is told of a code, with the socket that it comes by."""
+    return _ORDER.pack(*(version or (0, 0)), timeout_s)
+
+
+def stay(orders: socket.socket) -> None:
+    """Parse whatever comes, each code in a copy of this process, until nobody is there any more."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # copies leave nothing behind
+    while True:
+        told, found, _, _ = socket.recv_fds(orders, _ORDER.size, 1)
+        if len(told) < _ORDER.size or not found:
+            return
+        if os.fork() == 0:
+            orders.close()
+            major, minor, timeout_s = _ORDER.unpack(told)
+            _limit(timeout_s)
+            with socket.socket(fileno=found[0]) as asked, asked.makefile("rb") as source:
+                code = source.read().decode("utf-8", "replace")
+                asked.sendall(json.dumps(report(code, (major, minor) if major else None)).encode())
+            os._exit(0)
+        os.close(found[0])
+
+
+def _limit(timeout_s: float) -> None:
+    """Parsing may not take longer, nor more memory than code of half a megabyte is worth."""
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)  # nobody handles it, so that it kills
+    for what, most in ((resource.RLIMIT_AS, MOST_MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(what, (most, most))
+
+
+if __name__ == "__main__" and sys.argv[1:] == [STAY]:
+    stay(socket.socket(fileno=0))
+elif __name__ == "__main__":
     wanted = (int(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) == 3 else None
     sys.stdout.write(json.dumps(report(sys.stdin.buffer.read().decode("utf-8", "replace"), wanted)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.benchmarks.evidence import Bar
 from tests.benchmarks.proxy.measure import Sample
-from tests.benchmarks.proxy.workloads import LARGE, RATE, SMALL, STREAMS, TTFT
+from tests.benchmarks.proxy.workloads import FRESH, LARGE, RATE, SMALL, STREAMS, TTFT
 
 Measure = Callable[["Samples", str, int], float | None]
 
@@ -50,6 +50,12 @@ def cpu_small_later(samples: Samples, peer: str, round_: int) -> float | None:
     return sample.cpu_later_us / max(1, int(sample.load["completed"])) if sample else None
 
 
+def cpu_fresh(samples: Samples, peer: str, round_: int) -> float | None:
+    """µs of CPU per request of 1.5 KB whose head is like no other."""
+    sample = samples.at(FRESH.name, peer, round_)
+    return sample.cpu_us_per_request if sample else None
+
+
 def cpu_large(samples: Samples, peer: str, round_: int) -> float | None:
     """µs of CPU per request of 60 KB."""
     sample = samples.at(LARGE.name, peer, round_)
@@ -83,6 +89,7 @@ def _added(samples: Samples, test: str, what: str, peer: str, round_: int) -> fl
 MEASURES: dict[str, Measure] = {
     "cpu_us_per_request_1.5kb": cpu_small,
     "cpu_us_per_request_1.5kb_put_off": cpu_small_later,
+    "cpu_us_per_request_1.5kb_fresh_heads": cpu_fresh,
     "cpu_us_per_request_60kb": cpu_large,
     "added_p50_ms_at_50_per_s": added_p50,
     "added_ttft_p50_ms": added_ttft,
@@ -110,28 +117,58 @@ RATIO_BARS = (
     RatioBar("added p50 at 50 requests/s, of vllm-router's", added_p50, "predawn", "vllm-router", 2.5),
     RatioBar("added TTFT p50, of vllm-router's", added_ttft, "predawn", "vllm-router", 1.8),
     RatioBar("CPU per chunk, of nginx's", cpu_chunk, "predawn", "nginx", 2.5),
-    RatioBar("CPU per request with three no-op plugins, of none's", cpu_small, "predawn-noop3", "predawn-bare", 1.15),
+    # plugins that act on a request take the full lane, so what being asked costs shows beside that lane without plugins
+    RatioBar("CPU per request with three no-op plugins, of none's", cpu_small, "predawn-noop3", "predawn-full", 1.15),
 )
+# The fast lane's: keys, metrics and the ledger of usage, no plugin.
+FAST_BARS = (
+    RatioBar("fast lane: CPU per request, 1.5 KB, of vllm-router's", cpu_small, "predawn-keys", "vllm-router", 1 / 2),
+    RatioBar("fast lane: CPU per request, 1.5 KB, of nginx's", cpu_small, "predawn-keys", "nginx", 1 / 0.33),
+    RatioBar("fast lane: CPU per request, 1.5 KB, of LiteLLM's", cpu_small, "predawn-keys", "litellm", 1 / 250),
+    RatioBar("fast lane: CPU per request, 60 KB, of vllm-router's", cpu_large, "predawn-keys", "vllm-router", 1 / 1.2),
+    RatioBar("fast lane: CPU per chunk, of nginx's", cpu_chunk, "predawn-keys", "nginx", 1.5),
+    RatioBar("fast lane: added TTFT p50, of vllm-router's", added_ttft, "predawn-keys", "vllm-router", 0.6),
+    RatioBar(
+        "fast lane: CPU per request with every plugin idle, of none's", cpu_small, "predawn-idle", "predawn-bare", 1.1
+    ),
+)
+ALL_BARS = (*RATIO_BARS, *FAST_BARS)
 IDLE_BAR_MB, HOOK_BAR_US = 45.0, 0.3
-BYTE_RELAYS = ("predawn", "predawn-bare")
+IDLE_BARS = (
+    ("memory of 1,000 idle streams", "predawn", IDLE_BAR_MB),
+    ("fast lane: memory of 1,000 idle streams", "predawn-keys", 15.0),
+)
+BYTE_RELAYS = ("predawn", "predawn-keys", "predawn-bare", "predawn-idle", "predawn-full", "predawn-noop3")
 
 
 def ratio_bars(samples: Samples, absent: Mapping[str, str]) -> dict[str, Bar]:
     """Bars against peers; a missing peer leaves its bars open, with the reason."""
     bars = {}
-    for spec in RATIO_BARS:
+    for spec in ALL_BARS:
         value = samples.ratio(spec.measure, spec.peer, spec.other)
         bars[spec.name] = Bar(value, spec.bar, "x", "" if value is not None else _reason(absent, spec.peer, spec.other))
     return bars
 
 
-def idle_bar(idle: Mapping[str, Any], absent: Mapping[str, str], wanted: int) -> Bar:
-    seen = idle.get("predawn")
+def ratios_with(peer: str, samples: Samples) -> dict[str, float | None]:
+    """What the fast lane's bars would say of another peer."""
+    return {
+        spec.name.removeprefix("fast lane: "): samples.ratio(spec.measure, peer, spec.other)
+        for spec in FAST_BARS
+        if spec.peer == "predawn-keys"
+    }
+
+
+def idle_bars(idle: Mapping[str, Any], absent: Mapping[str, str], wanted: int) -> dict[str, Bar]:
+    return {name: _idle_bar(peer, bar, idle.get(peer), absent, wanted) for name, peer, bar in IDLE_BARS}
+
+
+def _idle_bar(peer: str, bar: float, seen: Any, absent: Mapping[str, str], wanted: int) -> Bar:
     if seen is None:
-        return Bar(None, IDLE_BAR_MB, "MB", _reason(absent, "predawn"))
+        return Bar(None, bar, "MB", _reason(absent, peer))
     if seen["streams"] != wanted:
-        return Bar(None, IDLE_BAR_MB, "MB", f"only {seen['streams']} of {wanted} streams were open")
-    return Bar(seen["delta_mb"], IDLE_BAR_MB, "MB")
+        return Bar(None, bar, "MB", f"only {seen['streams']} of {wanted} streams were open")
+    return Bar(seen["delta_mb"], bar, "MB")
 
 
 def fidelity_bar(altered: Mapping[str, Mapping[str, str]], absent: Mapping[str, str], bodies: int) -> Bar:

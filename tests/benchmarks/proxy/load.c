@@ -2,15 +2,18 @@
  * load: a bounded HTTP/1.1 load generator for chat completions, which checks every answer.
  *
  *   load --port P --body FILE [--connections N] [--seconds S] [--warm S] [--rate R] [--stream] [--chunks N]
- *        [--hold] [--ramp S] [--key KEY] [--header 'k: v']... [--path PATH]
+ *        [--phrases N] [--fresh] [--hold] [--ramp S] [--key KEY] [--header 'k: v']... [--path PATH]
  *
+ * The head is the one that the official OpenAI client for Python sends. --fresh: each request has an `x-request-id` and
+ * a `traceparent` of its own besides, so that no two heads are alike.
  * Closed loop: each connection sends its next request when the answer is complete. --rate makes it an open loop: requests
  * are due at fixed times and latency counts from the due time, so that a slow proxy cannot slow down its own examiner.
  * --hold: one request per connection, then the streams are held open until the time is over or SIGTERM comes.
  *
- * A request is good if its status is 200 and, with --stream, exactly --chunks stamped chunks and a [DONE] arrived. Figures
- * are printed as one JSON object. Times are milliseconds, and only of requests begun after --warm; `completed` and
- * `chunks_all` count all of them, for the CPU per request.
+ * A request is good if its status is 200 and, with --stream, exactly --chunks stamped chunks and a [DONE] arrived, or
+ * with --phrases, the whole body held the mock upstream's phrase as often as that. Figures are printed as one JSON
+ * object. Times are milliseconds, and only of requests begun after --warm; `completed` and `chunks_all` count all of
+ * them, for the CPU per request.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +38,7 @@ static const int64_t SECOND_NS = 1000000000, GRACE_S = 10;
 /* ---- options and results ------------------------------------------------------------------------------------ */
 
 static struct {
-    int port, connections, stream, chunks, hold;
+    int port, connections, stream, chunks, phrases, fresh, hold;
     double seconds, warm, rate, ramp;
     const char *body, *key, *path;
     char headers[4096];
@@ -54,7 +57,7 @@ static struct {
 
 static int64_t measure_from, stop_at;
 static volatile sig_atomic_t told_to_stop;
-static char *request;
+static char *request, *request_id, *trace_id; /* the latter two point into it, where --fresh writes */
 static size_t request_size;
 static int poller;
 
@@ -110,6 +113,8 @@ typedef struct {
     int chunks;             /* stamps seen in this answer */
     int64_t last, gap;      /* when the last one came, and the largest gap so far */
     int done, done_matched; /* [DONE] seen; how much of it has matched */
+    int packed;             /* compressed, as the client allows: LiteLLM does it, and what is in it is not read */
+    int phrases, matched;   /* phrases seen in a whole body; how much of the next one has matched */
 } Connection;
 
 static void hang_up(Connection *c) {
@@ -138,6 +143,26 @@ static int dial(Connection *c) {
     return 0;
 }
 
+/* Writes `digits` hexadecimal digits: no number comes twice in a run, and none is like its neighbour. */
+static void write_id(char *to, int digits) {
+    static uint64_t seed;
+    if (!seed) seed = (uint64_t)now_ns();
+    for (int i = 0; i < digits; i += 16) {
+        char block[17];
+        uint64_t z = seed += 0x9e3779b97f4a7c15u; /* splitmix64 */
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        sprintf(block, "%016llx", (unsigned long long)(z ^ (z >> 31)));
+        memcpy(to + i, block, 16);
+    }
+}
+
+static void freshen_request(void) {
+    write_id(request_id, 16);
+    write_id(trace_id, 32);
+    write_id(trace_id + 33, 16); /* behind the trace's id and a dash, the span's */
+}
+
 static void fire(Connection *c, int64_t due) {
     if (c->fd < 0 && dial(c)) {
         got.errors++;
@@ -150,6 +175,7 @@ static void fire(Connection *c, int64_t due) {
     c->state = BUSY;
     c->begun = due;
     c->stamp_digits = -1;
+    if (want.fresh) freshen_request();
     for (size_t sent = 0; sent < request_size;) {
         ssize_t n = send(fd, request + sent, request_size - sent, MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
@@ -167,7 +193,8 @@ static void finish(Connection *c, int64_t t) {
     got.completed++;
     c->state = IDLE;
     if (c->begun < measure_from) return;
-    int complete = !want.stream || (c->done && c->chunks == want.chunks);
+    int complete = want.stream ? c->done && c->chunks == want.chunks
+                               : c->packed || !want.phrases || c->phrases == want.phrases;
     if (status == 200 && complete) {
         got.ok++;
         keep(&latencies, t - c->begun);
@@ -219,6 +246,23 @@ static void read_events(Connection *c, const char *data, long size, int64_t t) {
     }
 }
 
+/* Counts a phrase of the mock upstream's answer in a body that may be cut anywhere. */
+static void read_phrases(Connection *c, const char *data, long size) {
+    static const char phrase[] = "lazy dog"; /* its first letter does not come again, so a mismatch begins anew */
+    for (const char *p = data, *end = data + size; p < end; p++) {
+        c->matched = *p == phrase[c->matched] ? c->matched + 1 : *p == phrase[0];
+        if (c->matched == (int)sizeof phrase - 1) {
+            c->phrases++;
+            c->matched = 0;
+        }
+    }
+}
+
+static void read_content(Connection *c, const char *data, long size, int64_t t) {
+    if (want.stream) read_events(c, data, size, t);
+    else if (want.phrases) read_phrases(c, data, size);
+}
+
 static int hex_digit(char ch) {
     if (ch >= '0' && ch <= '9') return ch - '0';
     ch |= 32;
@@ -229,14 +273,14 @@ static int hex_digit(char ch) {
 static int read_body(Connection *c, const char *data, long size, int64_t t) {
     if (!c->chunked) {
         long take = size < c->left ? size : c->left;
-        if (want.stream) read_events(c, data, take, t);
+        read_content(c, data, take, t);
         c->left -= take;
         return c->left == 0;
     }
     for (const char *p = data, *end = data + size; p < end;) {
         if (c->part == CHUNK_DATA) {
             long take = end - p < c->chunk_left ? end - p : c->chunk_left;
-            if (want.stream) read_events(c, p, take, t);
+            read_content(c, p, take, t);
             p += take;
             if ((c->chunk_left -= take) == 0) c->part = CHUNK_END;
             continue;
@@ -267,6 +311,7 @@ static long read_head(Connection *c, const char *data, long size) {
     *end = 0;
     char *length = strcasestr(c->head, "\r\ncontent-length:"), *coding = strcasestr(c->head, "\r\ntransfer-encoding:");
     c->chunked = coding != NULL;
+    c->packed = strcasestr(c->head, "\r\ncontent-encoding:") != NULL;
     c->left = length ? atol(length + 17) : INT64_MAX;
     return end + 4 - c->head - (long)before;
 }
@@ -303,13 +348,22 @@ static void prepare_request(void) {
     size_t size = fread(body, 1, sizeof body, file);
     fclose(file);
     request = malloc(size + 16384);
+    const char *fresh = want.fresh ? "x-request-id: req-0000000000000000\r\n"
+                                     "traceparent: 00-00000000000000000000000000000000-0000000000000000-01\r\n"
+                                   : "";
     request_size = (size_t)sprintf(
         request,
-        "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: OpenAI/Python 2.54.0\r\nAccept: application/json\r\n"
-        "Accept-Encoding: gzip, deflate\r\nAuthorization: Bearer %s\r\nX-Stainless-Lang: python\r\n"
-        "X-Stainless-Package-Version: 2.54.0\r\nX-Stainless-Runtime: CPython\r\nX-Stainless-Retry-Count: 0\r\n"
-        "Content-Type: application/json\r\n%sContent-Length: %zu\r\n\r\n",
-        want.path, want.port, want.key, want.headers, size);
+        "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
+        "Authorization: Bearer %s\r\nAccept: application/json\r\nContent-Type: application/json\r\n"
+        "User-Agent: OpenAI/Python 2.54.0\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.54.0\r\n"
+        "X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n"
+        "X-Stainless-Runtime-Version: 3.11.7\r\nX-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\n"
+        "x-stainless-read-timeout: 600\r\n%s%sContent-Length: %zu\r\n\r\n",
+        want.path, want.port, want.key, want.headers, fresh, size);
+    if (want.fresh) {
+        request_id = strstr(request, "x-request-id: req-") + 18;
+        trace_id = strstr(request, "traceparent: 00-") + 16;
+    }
     memcpy(request + request_size, body, size);
     request_size += size;
 }
@@ -319,7 +373,7 @@ static void read_options(int count, char **words) {
         {"port", 1, 0, 'p'},  {"body", 1, 0, 'b'},   {"connections", 1, 0, 'c'}, {"seconds", 1, 0, 's'},
         {"warm", 1, 0, 'w'},  {"rate", 1, 0, 'r'},   {"stream", 0, 0, 'S'},      {"chunks", 1, 0, 'n'},
         {"hold", 0, 0, 'h'},  {"ramp", 1, 0, 'R'},   {"key", 1, 0, 'k'},         {"header", 1, 0, 'H'},
-        {"path", 1, 0, 'P'},  {0, 0, 0, 0}};
+        {"path", 1, 0, 'P'},  {"fresh", 0, 0, 'f'},  {"phrases", 1, 0, 'l'},     {0, 0, 0, 0}};
     for (int option; (option = getopt_long(count, words, "", known, NULL)) != -1;) switch (option) {
             case 'p': want.port = atoi(optarg); break;
             case 'b': want.body = optarg; break;
@@ -330,6 +384,8 @@ static void read_options(int count, char **words) {
             case 'S': want.stream = 1; break;
             case 'n': want.chunks = atoi(optarg); break;
             case 'h': want.hold = 1; break;
+            case 'f': want.fresh = 1; break;
+            case 'l': want.phrases = atoi(optarg); break;
             case 'R': want.ramp = atof(optarg); break;
             case 'k': want.key = optarg; break;
             case 'P': want.path = optarg; break;

@@ -19,6 +19,8 @@ from tests.benchmarks.proxy.workloads import BODIES, IDLE, IDLE_STREAMS, STREAM,
 
 PEER_CORE, LOAD_CORE = 0, 1
 HERE = Path(__file__).parent
+LATEST_S = 0.6
+"""Longest that a peer's last batch waits: `flush_s` of Predawn's `record` is 0.5."""
 
 
 @dataclass(slots=True)
@@ -216,8 +218,13 @@ class Stage:
 
 
 def _wait_until_quiet(pids: Sequence[int], patience_s: float = 5.0) -> None:
-    """Returns when the peer has stopped working: what it puts off until after the answer belongs to the answer's price."""
+    """Returns when the peer has stopped working: what it puts off until after the answer belongs to the answer's price.
+
+    Nothing is believed within `LATEST_S`, by which every batch that waits for company has set out.
+    """
     step_s, until = 0.15, time.monotonic() + patience_s
+    if pids:
+        time.sleep(LATEST_S)
     spent = cpu_us(pids)
     while pids and time.monotonic() < until:
         time.sleep(step_s)

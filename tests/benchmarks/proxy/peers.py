@@ -44,6 +44,10 @@ class Peer(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """Tests that are worth its time; all of them when empty."""
+
     def obtain(self) -> str:
         """Makes it available and returns its version; raises UnobtainableError with the reason."""
 
@@ -55,6 +59,7 @@ class Direct:
     """No gateway: what the mock upstream and the load generator take by themselves."""
 
     name = "direct"
+    tests = ()
 
     def obtain(self) -> str:
         return "-"
@@ -67,6 +72,7 @@ class Nginx:
     """The floor: a byte relay in C, one worker, connections to the upstream kept alive, streams unbuffered."""
 
     name = "nginx"
+    tests = ()
 
     def obtain(self) -> str:
         program = debian_program("nginx", "nginx-light")
@@ -111,6 +117,7 @@ class LiteLLM:
     """
 
     name = "litellm"
+    tests = ()
 
     def obtain(self) -> str:
         python_environment("litellm", "litellm[proxy]>=1.101,<2,!=1.107.*", "litellm")
@@ -150,6 +157,7 @@ class Portkey:
     """
 
     name = "portkey"
+    tests = ()
 
     def obtain(self) -> str:
         return str(json.loads((self._script().parents[1] / "package.json").read_text())["version"])
@@ -171,6 +179,7 @@ class VllmRouter:
     """vLLM's router, written in Rust: its wheel needs a small web framework and no torch."""
 
     name = "vllm-router"
+    tests = ()
 
     def obtain(self) -> str:
         python_environment("vllm-router", "vllm-router==0.1.17", "vllm-router")
@@ -192,6 +201,7 @@ class Extra:
 
     name: str
     template: str
+    tests: tuple[str, ...] = ()
 
     def obtain(self) -> str:
         return "given on the command line"

@@ -1,8 +1,10 @@
 """Predawn in the dresses that the bars speak of."""
 
+import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -13,24 +15,32 @@ from tests.benchmarks.proxy.peers import CLIENT_KEY, Launch, Peer, Site
 NOOP_PLUGINS = ("noop_one", "noop_two", "noop_three")
 NOOP_FOLDER = Path(__file__).parent / "noop_plugin"
 
+BUILT_IN = ("traces", "redact", "cache", "budget", "sampling", "verify", "sleep", "record")
 SETTINGS = """\
-server: {{admin_port: {admin_port}, log: {{level: warning}}}}
+server: {server}
 state: {folder}/state.db
 upstreams:
   - {{name: mock, kind: openai, base_url: "{upstream}/v1", api_key: sk-mock}}
 models:
   - {{name: mock-model, upstream: mock}}
-plugins: [{plugins}]
+  - {{name: another, upstream: mock}}
+plugins: {plugins}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Predawn:
-    """`predawn serve` with a settings file of its own. `keys`: clients need one, made beforehand by `predawn keys create`."""
+    """`predawn serve` with a settings file of its own. `keys`: clients need one, made beforehand by `predawn keys create`.
+
+    `models`: what plugins are limited to. `tests`: those that are worth its time; all of them when empty.
+    """
 
     name: str
     plugins: tuple[str, ...] = ()
     keys: bool = False
+    models: tuple[str, ...] = ()
+    server: Mapping[str, object] = field(default_factory=dict)
+    tests: tuple[str, ...] = ()
 
     def obtain(self) -> str:
         if not _program().exists():
@@ -44,9 +54,16 @@ class Predawn:
 
     def launch(self, site: Site) -> Launch:
         settings = site.folder / "predawn.yaml"
-        plugins = ", ".join(f"{{{name}: {{}}}}" for name in self.plugins)
+        server = {"admin_port": free_port(), "log": {"level": "warning"}, **self.server}
+        limits = {"models": self.models} if self.models else {}
+        plugins = [{name: limits} for name in self.plugins]
         settings.write_text(
-            SETTINGS.format(admin_port=free_port(), folder=site.folder, upstream=site.upstream_url, plugins=plugins)
+            SETTINGS.format(
+                server=json.dumps(server),
+                folder=site.folder,
+                upstream=site.upstream_url,
+                plugins=json.dumps(plugins),  # which is YAML, too
+            )
         )
         key = self._create_key(settings) if self.keys else CLIENT_KEY
         command = (str(_program()), "serve", "--config", str(settings), "--host", "127.0.0.1", "--port", str(site.port))
@@ -71,6 +88,16 @@ def _program() -> Path:
 def predawn_peers() -> list[Peer]:
     return [
         Predawn("predawn", ("record",), keys=True),
+        Predawn("predawn-keys", keys=True),
         Predawn("predawn-bare"),
-        Predawn("predawn-noop3", NOOP_PLUGINS),
+        Predawn("predawn-idle", BUILT_IN, models=("another",), tests=("small", "fresh", "bodies")),
+        Predawn("predawn-full", server={"fast_lane": False}, tests=("small", "bodies")),
+        Predawn("predawn-noop3", NOOP_PLUGINS, tests=("small", "bodies")),
+        Predawn(
+            "predawn-slow",
+            ("record",),
+            keys=True,
+            server={"fast_lane": False},
+            tests=("small", "fresh", "large", "streams"),
+        ),
     ]

@@ -1,6 +1,6 @@
 """Measures Predawn beside its peers: `python tests/benchmarks/proxy/run.py [--quick]`, or `make bench-proxy`.
 
-Installs what is missing, takes about ten minutes (`--quick`: two), writes results/bench-proxy.json and a picture beside it. Exit code
+Installs what is missing, takes about fifteen minutes (`--quick`: two), writes results/bench-proxy.json and a picture beside it. Exit code
 1 means a bar is broken; bars without a figure are named and break nothing.
 """
 
@@ -63,6 +63,11 @@ def chosen_tests(options: argparse.Namespace) -> set[str]:
     return wanted
 
 
+def takes(peer: Peer, test: str) -> bool:
+    """True unless the peer is there for other tests."""
+    return not peer.tests or test in peer.tests
+
+
 def measure_rounds(
     stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random
 ) -> list[Sample]:
@@ -71,7 +76,7 @@ def measure_rounds(
     for round_ in range(rounds):
         begun = time.monotonic()
         for workload in workloads:
-            residents = list(stage.residents.values())
+            residents = [one for one in stage.residents.values() if takes(one.peer, workload.name)]
             order.shuffle(residents)
             samples += [stage.sample(resident, workload, round_, scale) for resident in residents]
         print(f"  round {round_ + 1} of {rounds} took {time.monotonic() - begun:.0f} s", flush=True)
@@ -94,17 +99,20 @@ def measure(options: argparse.Namespace, evidence: Evidence) -> None:
             through = [resident for resident in stage.residents.values() if resident.program]
             altered, idle = {}, {}
             if not tests or "bodies" in tests:
-                altered = {resident.name: altered_bodies(stage, resident) for resident in through}
+                altered = {one.name: altered_bodies(stage, one) for one in through if takes(one.peer, "bodies")}
             if not tests or "idle" in tests:
                 print(f"opening {IDLE_STREAMS} streams through each", flush=True)
-                idle = {resident.name: stage.idle_streams(resident) for resident in through}
+                idle = {one.name: stage.idle_streams(one) for one in through if takes(one.peer, "idle")}
             raw = measure_rounds(stage, workloads, rounds, 0.5 if options.quick else 1.0, order)
             names, absent = list(stage.residents), dict(stage.absent)
     samples = bars.Samples.of(raw, rounds)
     evidence.figures = {"peers": bars.figures(samples, names, idle, altered), "absent": absent}
+    evidence.figures["fast_lane_ratios"] = {
+        peer: bars.ratios_with(peer, samples) for peer in ("predawn-keys", "predawn", "predawn-bare", "predawn-slow")
+    }
     evidence.notes = bars.complaints(raw)
     evidence.bars = bars.ratio_bars(samples, absent)
-    evidence.bars["memory of 1,000 idle streams"] = bars.idle_bar(idle, absent, IDLE_STREAMS)
+    evidence.bars |= bars.idle_bars(idle, absent, IDLE_STREAMS)
     evidence.bars["bodies that reach the upstream altered"] = bars.fidelity_bar(altered, absent, len(ODD_BODIES))
     evidence.bars["an unused hook"], evidence.figures["unused_hooks_us"] = unused_hooks()
 

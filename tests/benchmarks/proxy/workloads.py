@@ -6,6 +6,8 @@ from tests.benchmarks.proxy.bodies import LARGE_BYTES, SMALL_BYTES, Pace, chat_b
 
 STREAM = Pace(interval_us=5_000, chunks=64)
 IDLE = Pace(interval_us=1_000_000, chunks=600)
+PHRASES = 14
+"""How often the mock upstream's phrase stands in an answer that does not stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Workload:
     rate: float | None = None
     stream: bool = False
     ramp_s: float = 0
+    fresh: bool = False
+    """No two requests have the same head."""
 
     def options(self, scale: float = 1.0) -> list[str]:
         """The load generator's options; `scale` shortens or lengthens the measured time."""
@@ -33,7 +37,8 @@ class Workload:
             str(self.warm_s),
         ]
         words += ["--rate", str(self.rate)] if self.rate else []
-        words += ["--stream", "--chunks", str(STREAM.chunks)] if self.stream else []
+        words += ["--stream", "--chunks", str(STREAM.chunks)] if self.stream else ["--phrases", str(PHRASES)]
+        words += ["--fresh"] if self.fresh else []
         return words + (["--ramp", str(self.ramp_s)] if self.ramp_s else [])
 
 
@@ -46,6 +51,10 @@ BODIES = {
 }
 
 SMALL = Workload("small", "1.5 KB, closed loop", "small", connections=64, seconds=1.5, warm_s=0.4)
+# What is remembered of a head serves only the next one that is like it; here none is.
+FRESH = Workload(
+    "fresh", "1.5 KB, each head new, closed loop", "small", connections=64, seconds=1.2, warm_s=0.3, fresh=True
+)
 LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds=1.2, warm_s=0.3)
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 # TTFT is taken at a rate that even the slowest peer sustains, CPU per chunk from streams that keep a core busy.
@@ -63,5 +72,5 @@ STREAMS = Workload(
     ramp_s=0.3,
 )
 
-WORKLOADS = [SMALL, LARGE, RATE, TTFT, STREAMS]
+WORKLOADS = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS]
 IDLE_STREAMS = 1_000

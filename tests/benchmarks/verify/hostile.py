@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -28,7 +28,7 @@ from tests.benchmarks.verify.reading import SaidJudge
 from predawn.plugins import Exchange
 from predawn.plugins.testing import Answer, Script, workbench
 from predawn.plugins.verify import VerifyPlugin, VerifySettings
-from predawn.plugins.verify.verifiers import BUILT_IN, AsksModel, create
+from predawn.plugins.verify.verifiers import BUILT_IN, AsksModel, Opens, create
 from predawn.proxy.extensions import Step
 from predawn.proxy.tasks import Tasks
 
@@ -99,8 +99,12 @@ async def looked_at(loop: Loop, name: str, text: str, request: Any = None) -> No
     where: Any = "tool_call" if name == "tool_call" else "content"
     call = {"function": {"name": "f", "arguments": text}} if where == "tool_call" else None
     step = Step(text, where, "own", 0, len(text), is_last=True, tool_call=call, forked=text)
-    async with loop, asyncio.timeout(LOOKED_AT_S):
-        await verifier.verify(step, exchange)
+    with ExitStack() as opened:
+        if isinstance(verifier, Opens):  # as the server does when it starts
+            opened.callback(verifier.close)
+            verifier.open()
+        async with loop, asyncio.timeout(LOOKED_AT_S):
+            await verifier.verify(step, exchange)
     await exchange.close()
 
 

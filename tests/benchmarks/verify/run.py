@@ -193,9 +193,9 @@ class Watched(speed.Stage):
 
     bar: ProgressBar
 
-    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0) -> speed.Figures:
+    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0, ramp: float = 0.0) -> speed.Figures:
         # not super(): it does not find its class where slots make it anew
-        seen = speed.Stage.load(self, wish, connections, seconds, warm)
+        seen = speed.Stage.load(self, wish, connections, seconds, warm, ramp)
         self.bar.step()
         return seen
 
@@ -211,7 +211,7 @@ def _speed(options: argparse.Namespace, evidence: Evidence) -> dict[str, Any]:
     seconds, crowd_s = (4.0, 2.0) if options.limit else (speed.PAIRED_S, speed.CROWD_S)
     streams = min(STREAMS, 10 * (options.limit or STREAMS))
     ways = len(speed.AT_ONCE) + len(speed.HOLDING)
-    bar = ProgressBar("speed", 1 + 2 + ways * len(DELAYS_MS) + 1 + ways + len(speed.HOLDING))
+    bar = ProgressBar("speed", 1 + 2 + ways * len(DELAYS_MS) + 2 * (1 + ways) + len(speed.HOLDING))
     speed.cutting(own)
     hostile(own, times=1 if options.limit else 3)
     bar.step()

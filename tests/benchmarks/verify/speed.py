@@ -57,6 +57,8 @@ FEW = 8
 PAIRED_S = 15.0
 """For each way of verifying."""
 CROWD_S = 12.0
+ANSWER_S = TOKENS * PACE.interval_us / 1e6
+"""How long an answer takes."""
 Figures = dict[str, Any]
 
 
@@ -70,12 +72,13 @@ class Stage:
     folder: Path
     server: Running
 
-    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0) -> Figures:
-        """What the load generator saw of requests with this `x-predawn-verify`."""
+    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0, ramp: float = 0.0) -> Figures:
+        """What the load generator saw of requests with this `x-predawn-verify`; the first ones begin over `ramp`."""
         body = self.folder / "body.json"
         body.write_bytes(chat_body(1500, PACE))
         command = [str(self.loader), "--port", str(self.port), "--body", str(body), "--stream", "--chunks", str(TOKENS)]
         command += ["--connections", str(connections), "--seconds", str(seconds), "--warm", str(warm)]
+        command += ["--ramp", str(ramp)]
         command += ["--header", f"x-predawn-verify: {wish}"]
         if OTHERS is not None:
             command = ["taskset", "-c", str(OTHERS), *command]
@@ -163,6 +166,10 @@ def paired(stage: Stage, evidence: Evidence, seconds: float, connections: int = 
 def crowded(stage: Stage, evidence: Evidence, streams: int, seconds: float) -> None:
     """Many streams at a time, verified in every mode.
 
+    They begin spread over the length of an answer, as people do; each connection asks again when it has its answer, so
+    that they stay spread. What it costs if all of them begin and end in the same moment, again and again, is a figure
+    beside it, `crowd_in_step`, which no bar judges.
+
     What the crowd adds is judged beside the crowd without verification, where text is sent at once; where a step waits
     for its verdict, beside a few streams of the same mode, whose gaps are as long as their steps.
     """
@@ -172,9 +179,12 @@ def crowded(stage: Stage, evidence: Evidence, streams: int, seconds: float) -> N
         if name in HOLDING:
             seen[f"{name}, a few"] = stage.load(said, FEW, seconds / 2, 1.0)
         before = cpu_us(stage.server.pids)
-        found = seen[name] = stage.load(said, streams, seconds, 2.0)
+        found = seen[name] = stage.load(said, streams, seconds, 2.0, ANSWER_S)
         found["cpu_us_per_chunk"] = (cpu_us(stage.server.pids) - before) / max(found["chunks_all"], 1)
     evidence.figures["crowd"] = seen
+    evidence.figures["crowd_in_step"] = {
+        name: stage.load(said, streams, seconds / 2, 2.0) for name, said in asked.items()
+    }
     for name in asked:
         if name == OFF:
             continue

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from predawn.plugins import CallNext, Chunk, Exchange, Reply
 from predawn.plugins.calls import SideCall
 from predawn.plugins.calls.heard import Heard
-from predawn.plugins.calls.plain import said_plainly
+from predawn.plugins.calls.plain import Said, said_plainly
 from predawn.plugins.calls.taking import Untaken
 from predawn.plugins.testing import settle
 from predawn.plugins.verify.reading import part_said, parts_of
@@ -287,5 +287,5 @@ def test_a_plain_chunk_says_what_reading_all_of_it_says(data: dict[str, Any]) ->
 def test_nearly_all_chunks_are_plain() -> None:
     common = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"},"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
 
-    assert said_plainly(common) == (0, "content", "a")
-    assert said_plainly(event("b")) == (0, "content", "b")
+    assert said_plainly(common) == Said(0, "content", "a")
+    assert said_plainly(event("b")) == Said(0, "content", "b")

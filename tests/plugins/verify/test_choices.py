@@ -91,7 +91,7 @@ async def test_a_verdict_names_its_choice(mode, stream):
 async def test_the_record_tells_choices_apart():
     script = Answer(texts=("Fine.", WRONG))
     result = await run(script, Sums(), mode="observe", request=asking(n=2))
-    record = json.loads(bytes(Snapshot.of(result.exchange).row()["record"]))
+    record = json.loads(Snapshot.of(result.exchange).record)
 
     assert record["checks_by_choice"]["0"] == {"sums": {"pass": 1}}
     assert record["checks_by_choice"]["1"]["sums"]["violation"] == 1
@@ -100,7 +100,7 @@ async def test_the_record_tells_choices_apart():
 async def test_the_record_of_one_choice_is_as_short_as_it_was():
     result = await run(WRONG, Sums(), mode="observe")
 
-    assert b"checks_by_choice" not in bytes(Snapshot.of(result.exchange).row()["record"])
+    assert "checks_by_choice" not in Snapshot.of(result.exchange).record
 
 
 async def test_a_verdict_says_when_it_was_said():

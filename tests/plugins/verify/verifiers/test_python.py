@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.benchmarks.verify.plants.code import BROKEN, SOUND
 from tests.plugins.verify.verifiers.reading import read, violations
 
-from predawn.plugins.verify.verifiers import create
+from predawn.plugins.verify.verifiers import create, sandbox
 from predawn.plugins.verify.verifiers.code_blocks import blocks, code_block
 
 FILL = {"a": "total", "b": "count", "f": "solve", "F": "Tree", "missing": "undefined_thing", "known": "sales_frame"}
@@ -145,3 +145,51 @@ async def test_a_sandbox_that_fails_by_itself_breaks_no_code(command):
     verdicts = await read(verifier, fenced("print(1)"))
 
     assert [verdict.outcome for verdict in verdicts if verdict.feedback] == ["unsure"]
+
+
+@pytest.fixture
+def ready():
+    verifier = create("python", {"timeout_s": 2})
+    verifier.open()
+    yield verifier
+    verifier.close()
+
+
+LARGE = "x = 1\n" * 3000
+
+
+async def test_large_code_goes_to_the_process_that_is_ready(ready, monkeypatch):
+    monkeypatch.setattr(sandbox, "run", None)  # none is started
+
+    assert await violations(ready, fenced(LARGE)) == []
+    assert "was never closed" in (await violations(ready, fenced(LARGE + "x = (")))[0].feedback
+
+
+async def test_code_that_takes_too_long_harms_no_other(ready):
+    report = ready._parser.report
+    slow, sound = f"{LARGE}x = {'(' * 90}{'1+' * 150_000}1{')' * 90}".encode(), LARGE.encode()
+
+    assert await report(slow, (), 0.001) == b""
+    assert await report(sound, (), 2.0) == b'{"undefined": []}'
+
+
+async def test_the_version_of_the_settings_is_parsed_elsewhere_too(ready):
+    assert b"error" in await ready._parser.report(b"match x:\n    case 1: pass\n", (3, 9), 2.0)
+    assert b"error" not in await ready._parser.report(b"match x:\n    case 1: pass\n", (), 2.0)
+
+
+async def test_without_that_process_code_is_given_one_of_its_own(ready):
+    ready._parser._process.kill()
+    ready._parser._process.wait()
+
+    assert "was never closed" in (await violations(ready, fenced(LARGE + "x = (")))[0].feedback
+    assert ready._parser is None
+
+
+def test_the_process_ends_with_its_owner():
+    verifier = create("python")
+    verifier.open()
+    process = verifier._parser._process
+    verifier.close()
+
+    assert process.returncode is not None

@@ -1,0 +1,368 @@
+"""One request in the fast lane, from its admission to its account."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from predawn.proxy.accounting import Account
+from predawn.proxy.conversation import BROKEN_OFF, CLIENT_CLOSED
+from predawn.proxy.fastlane.answer_head import AnswerLines, status_line
+from predawn.proxy.fastlane.books import book, close_account, exchange_of, observed
+from predawn.proxy.relay import MAX_BODY_BYTES, StreamMeter, UsageHider, WholeEvents
+from predawn.proxy.resilience import FirstTry
+from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.errors import error_body, error_event, from_upstream
+from predawn.proxy.wire.headers import new_request_id
+from predawn.proxy.wire.openai import usage_of_body
+from predawn.proxy.wire.sse import EventTooLargeError
+
+if TYPE_CHECKING:
+    from predawn.proxy.exchange import Exchange, Outcome, RequestError
+    from predawn.proxy.fastlane.answer_head import Dates
+    from predawn.proxy.fastlane.heads import Plan
+    from predawn.proxy.fastlane.legs import Leg, Onward
+    from predawn.proxy.leases import Lease
+    from predawn.proxy.resilience import OpenedAnswer
+    from predawn.proxy.service import Service
+    from predawn.proxy.upstreams.connection import AnswerHead, UpstreamConnection
+    from predawn.proxy.wire.openai import Head, Usage
+
+HANDED_OVER = frozenset({204, 301, 302, 303, 304, 307, 308, 408, 409, 429})
+"""Answers that may be tried again, or are unusual; so are those below 200 and above 499."""
+
+
+class ClientSide(Protocol):
+    """The connection that a request came by: a `Door`."""
+
+    transport: asyncio.Transport
+    dates: Dates
+
+    def commit(self) -> None: ...
+
+    def hand_over(self, first: FirstTry) -> None: ...
+
+    def done(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Transit:
+    """One request: waits for a connection, then for the answer's head, and relays what follows; a `Receiver`.
+
+    connecting ──> asked ──head──> whole ──end──────────> over
+        │            │      └────> stream ─first bytes─> open ─end──> over
+        └────────────┴── fails before anything was sent: the full lane goes on with what this try brought
+
+    Whatever happens it ends once, by `_end`, or by `_hand_over`, after which it is as if it had never been.
+    """
+
+    # defaults on the class, and no slots: 0.5 us less than setting every one of them for each request
+    _connection: UpstreamConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _lines: AnswerLines | None = None
+    meter: StreamMeter | None = None
+    _gate: UsageHider | WholeEvents | None = None
+    _pieces: list[bytes] | None = None
+    _whole = b""
+    _size = 0
+    status = 0
+    _is_open = False
+    """True once the head of a stream was written."""
+    _is_over = False
+    _exchange: Exchange | None = None
+    _account: Account | None = None
+    upstream_done_at = 0.0
+
+    def __init__(  # noqa: PLR0917 - built in one place, once per request: keywords cost 0.5 us
+        self,
+        door: ClientSide,
+        service: Service,
+        plan: Plan,
+        leg: Leg,
+        onward: Onward,
+        head: Head,
+        body: bytes,
+        outgoing: bytes,
+        lease: Lease | None,
+        began: float,
+        hides: bool,
+    ) -> None:
+        self._door = door
+        self.service = service
+        self.plan = plan
+        self.leg = leg
+        self.onward = onward
+        self.head = head
+        self.body = body
+        self._outgoing = outgoing
+        self.lease = lease
+        self.began = began
+        self.hides = hides
+        self.arrived_at = service.tools.clock.now()
+        self.ident = plan.offered_id or new_request_id(self.arrived_at)
+        self.asked_at = perf_counter()
+
+    def begin(self) -> None:
+        """Ask the upstream."""
+        service = self.service
+        service.conversations.add(self)
+        service.in_flight[self.plan.route.name].inc()
+        station = self.leg.station
+        station.in_flight += 1
+        connection = self.leg.pool.take()
+        if connection is not None:
+            self._ask(connection)
+        else:
+            self._connecting = service.tools.tasks.spawn(self._connect(), "fast-lane")
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self.leg.pool.acquire()
+        except UpstreamError as exc:
+            self._connecting = None
+            self._hand_over(exc)
+            return
+        self._connecting = None
+        self._ask(connection)
+
+    def _ask(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        onward, body = self.onward, self._outgoing
+        head = (onward.before_length, len(body), self.plan.varying_lines, onward.after_length)
+        connection.ask(self, b"%b%d%b%b" % head, body)
+
+    # -- the answer
+
+    def on_head(self, head: AnswerHead) -> None:
+        self.status = status = head.status
+        lines = AnswerLines(head.headers)
+        is_odd = lines.is_events and (status >= 400 or self.head.stream is not True)
+        if status < 200 or status >= 500 or status in HANDED_OVER or is_odd or lines.is_unusual:
+            connection = self._connection
+            assert connection is not None
+            self._hand_over(self.leg.upstream.adopt(connection, head))
+            return
+        self.leg.station.breaker.succeeded()
+        self._lines = lines
+        if lines.is_events:
+            self.meter = StreamMeter(self.plan.route.name)
+            self._gate = UsageHider() if self.hides else WholeEvents()
+
+    def on_body(self, data: bytes) -> None:
+        gate = self._gate
+        if gate is None:
+            if not self._size:
+                self._whole = data
+            else:
+                if self._pieces is None:
+                    self._pieces = [self._whole]
+                self._pieces.append(data)
+            self._size += len(data)
+            if self._size > MAX_BODY_BYTES:
+                self._drop(f"the answer has more than {MAX_BODY_BYTES >> 20} MiB")
+            return
+        assert self.meter is not None
+        self.meter.saw(data)
+        if not self._is_open:
+            self._open()
+        try:
+            shown = gate.feed(data)
+        except EventTooLargeError as exc:
+            self._drop(str(exc))
+            return
+        if shown:
+            self._door.transport.write(b"%x\r\n%b\r\n" % (len(shown), shown))
+
+    def on_end(self) -> None:
+        self._connection = None
+        self.upstream_done_at = perf_counter()
+        if self._gate is None:
+            self._finish_whole()
+        else:
+            self._finish_stream(self._gate)
+
+    def on_lost(self, error: UpstreamError) -> None:
+        self._connection = None
+        if error.sent_nothing:
+            self._hand_over(error)
+        elif self._gate is not None and not self._is_open:  # of the answer there was the head alone
+            self._hand_over(UpstreamError(error.upstream, error.reason, error.message))
+        else:
+            self._fail(error)
+
+    def _open(self) -> None:
+        assert self._lines is not None
+        self._is_open = True
+        self._outgoing = b""
+        door = self._door
+        door.commit()
+        head = (
+            status_line(self.status),
+            self._lines.for_stream(),
+            self._own_lines(self._lines),
+            b"Transfer-Encoding: chunked\r\n\r\n",
+        )
+        door.transport.write(b"".join(head))
+
+    def _own_lines(self, lines: AnswerLines) -> bytes:
+        now = self.upstream_done_at or perf_counter()
+        told = b"" if lines.told_ms else b"openai-processing-ms: %d\r\n" % ((now - self.began) * 1000)
+        return b"%b%b%b\r\n%b" % (told, self.onward.own_lines, self.ident.encode(), self._door.dates.line())
+
+    def _finish_whole(self) -> None:
+        assert self._lines is not None
+        body = self._whole if self._pieces is None else b"".join(self._pieces)
+        lines = self._lines
+        head = (status_line(self.status), b"".join(lines.lines), self._own_lines(lines), len(body), body)
+        self._door.transport.write(b"%b%b%bContent-Length: %d\r\n\r\n%b" % head)
+        self._end(usage_of_body(body))
+
+    def _finish_stream(self, gate: UsageHider | WholeEvents) -> None:
+        meter, door = self.meter, self._door
+        assert meter is not None
+        if not self._is_open:
+            self._open()
+        rest = gate.rest()
+        if self.leg.model.expects_end and not meter.has_ended:
+            if rest:
+                door.transport.write(b"%x\r\n%b\r\n" % (len(rest), rest))
+            name = self.leg.name
+            self._fail(UpstreamError(name, "truncated", "the stream ended without its end mark", sent_nothing=False))
+            return
+        door.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest) if rest else b"0\r\n\r\n")
+        self._end(None)
+
+    # -- other ends
+
+    def _hand_over(self, result: UpstreamError | OpenedAnswer) -> None:
+        """Let the full lane go on: nothing was sent to the client yet."""
+        self._leave()
+        self.service.fast_lane.value -= 1  # the full lane counts it
+        if self.lease is not None:
+            self.lease.release()
+        self._door.hand_over(FirstTry(self.leg.target, self.began, result))
+
+    def _drop(self, message: str) -> None:
+        """Give up an answer that cannot be relayed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._fail(UpstreamError(self.leg.name, "protocol", message, sent_nothing=False))
+
+    def _fail(self, error: UpstreamError) -> None:
+        """The answer was lost on the way; the client is told what it can be told."""
+        self.service.tools.metrics.upstream_error(error.upstream, error.reason)
+        outcome: Outcome = "truncated" if error.reason in BROKEN_OFF else "upstream_error"
+        self._refuse(from_upstream(error, retried=False), outcome, call_outcome=error.reason)
+
+    def _refuse(self, error: RequestError, outcome: Outcome, *, call_outcome: str) -> None:
+        door, route = self._door, self.plan.route.name
+        if self._is_open:
+            event = error_event(error, route)
+            door.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+            door.close()
+        else:
+            body = error_body(error, route)
+            own = {
+                "Content-Type": "application/json",
+                **error.headers,
+                "x-request-id": self.ident,
+                "Server": "predawn",
+            }
+            lines = "".join(f"{name}: {value}\r\n" for name, value in own.items()).encode("utf-8", "surrogateescape")
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            door.transport.write(b"".join((status_line(error.status), lines, door.dates.line(), length, body)))
+        self._end_at_length(outcome, error.status, error.message, call_outcome)
+
+    def interrupt(self, error: RequestError) -> None:
+        """End it now, for a reason the client is told."""
+        if not self._is_over:
+            self._stop_asking()
+            self._refuse(error, "truncated", call_outcome="cancelled")
+
+    def client_left(self, error: str | None = None) -> None:
+        """The client is gone, or might as well be."""
+        if not self._is_over:
+            self._stop_asking()
+            self._end_at_length("client_closed", CLIENT_CLOSED, error, "cancelled")
+
+    def _stop_asking(self) -> None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def pause(self) -> None:
+        """The client does not keep up."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            if self.meter is not None:
+                self.meter.last_at = perf_counter()  # the pause was the client's, not the upstream's
+            self._connection.resume()
+
+    @property
+    def idle_s(self) -> float:
+        return self.leg.model.timeouts.idle_s
+
+    def overdue(self, now: float) -> bool:
+        """True once it has taken longer than its upstream's `total_s`."""
+        return now - self.began > self.leg.model.timeouts.total_s
+
+    # -- the account
+
+    def _leave(self) -> None:
+        """Be no more among those that are on their way."""
+        assert not self._is_over
+        self._is_over = True
+        service = self.service
+        service.conversations.discard(self)
+        service.fast_lane.value += 1
+        service.in_flight[self.plan.route.name].dec()
+        self.leg.station.in_flight -= 1
+
+    def _end(self, usage: Usage | None) -> None:
+        """It was answered, well or not, and the answer relayed."""
+        tools = self.service.tools
+        is_counted_as_it_comes = self.meter is None or self.plan.route.name != "messages"
+        if self.status >= 400 or tools.log_requests or tools.feed.is_watched or not is_counted_as_it_comes:
+            self._end_at_length("ok" if self.status < 400 else "client_error", self.status, None, "ok", usage)
+            return
+        self._leave()
+        sums = book(self, usage)
+        if tools.observers.serving(self.leg.model.name):
+            tools.observers.done(observed(self, sums))
+        self._door.done()
+
+    def _end_at_length(
+        self, outcome: Outcome, status: int, error: str | None, call_outcome: str, usage: Usage | None = None
+    ) -> None:
+        """It ended in another way, or somebody looks at it: the account is closed as the full lane does."""
+        self._leave()
+        exchange, account = self.seen
+        exchange.outcome, exchange.status, exchange.error, exchange.is_closed = outcome, status, error, True
+        account.usage = usage
+        close_account(self, exchange, account, call_outcome)
+        tools = self.service.tools
+        if tools.feed.is_watched:
+            tools.feed.ended(self, exchange, account)
+        self._door.done()
+
+    @property
+    def seen(self) -> tuple[Exchange, Account]:
+        """The request as the full lane would have it, for whoever looks at what is going on."""
+        exchange, account = self._exchange, self._account
+        if exchange is None or account is None:
+            exchange, account = self._exchange, self._account = exchange_of(self), Account()
+            account.asked_at = self.asked_at
+        if self.status and (self.meter is None or self._is_open):  # the head of a stream alone is no answer yet
+            exchange.upstream, exchange.upstream_model = self.leg.name, self.leg.model_for(self.head.model)
+        account.meter = self.meter
+        account.upstream_done_at = self.upstream_done_at
+        return exchange, account

@@ -1,0 +1,168 @@
+"""Answers as HTTP/1.1 frames them, sans-io: bytes in any split go in, heads and bodies come out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_HEAD_BYTES = 64 << 10
+"""Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
+TRANSFER_ENCODING = b"transfer-encoding"
+
+
+class AnswerHead:
+    """Status and headers of an answer, as they came. Not frozen: that would cost 0.5 µs a request."""
+
+    __slots__ = ("headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first header of that name, given in lower case."""
+        for key, value in self.headers:
+            if len(key) == len(name) and key.lower() == name:
+                return value
+        return None
+
+    @property
+    def is_events(self) -> bool:
+        """True if the body is a stream of server-sent events."""
+        return (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+
+    def __repr__(self) -> str:
+        return f"<AnswerHead {self.status} {len(self.headers)} headers>"
+
+
+class AnswerReader:
+    """Reads the answers that come on one connection, one after another.
+
+    waiting ──1xx──> waiting ──head──> body ──> over ──start──> waiting
+       └──────────────────────────┴── `fault`: what it said is not HTTP, or not a kind that is understood
+
+    One parser serves all answers of a connection: a new one for each costs 1 µs. It refuses what could be read in two
+    ways (both lengths, two lengths, folded headers, bare line feeds); its words for it never quote what was sent.
+    """
+
+    __slots__ = (
+        "_codings",
+        "_feed",
+        "_headers",
+        "_is_hint",
+        "_is_to_head",
+        "_parser",
+        "_unframed",
+        "fault",
+        "head",
+        "is_over",
+        "is_reusable",
+        "pieces",
+    )
+
+    def __init__(self) -> None:
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._feed: Callable[[bytes], None] = self._parser.feed_data
+        self.start(is_to_head=False)
+
+    def start(self, *, is_to_head: bool) -> None:
+        """Expect the next answer; one to HEAD has no body, whatever it says."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._is_to_head = is_to_head
+        self._is_hint = False
+        self._codings = 0
+        self._unframed = 0
+        """Bytes since the last that belonged to a body."""
+        self.head: AnswerHead | None = None
+        self.pieces: list[bytes] = []
+        """What came of the body; whoever takes it clears the list."""
+        self.is_over = False
+        self.is_reusable = False
+        """True once it is over and the connection may bring another."""
+        self.fault: str | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Read on. What came before a `fault` is good."""
+        self._unframed += len(data)
+        try:
+            self._feed(data)
+        except HttpParserError as exc:
+            if not self.is_over:
+                self.fault = self.fault or str(exc)
+            self.is_reusable = False
+        except HttpParserUpgrade:
+            self.fault = "it switches protocols"
+        if self.pieces:
+            self._unframed = 0
+        elif self._unframed > MAX_HEAD_BYTES and not self.is_over:
+            self.fault = self.fault or f"more than {MAX_HEAD_BYTES >> 10} KiB that are no body"
+
+    @property
+    def ends_by_closing(self) -> bool:
+        """True if the body goes on until the connection is closed."""
+        head = self.head
+        return (
+            head is not None
+            and not self.is_over
+            and self.fault is None
+            and head.get(b"content-length") is None
+            and head.get(TRANSFER_ENCODING) is None
+        )
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to this object."""
+        self._parser = None
+        self._feed = _deaf
+
+    # -- called by the parser
+
+    def on_message_begin(self) -> None:
+        self.is_reusable = False  # after an answer that is over: nobody asked for another
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == len(TRANSFER_ENCODING) and name.lower() == TRANSFER_ENCODING and self.head is None:
+            self._codings += 1
+            if self._codings > 1 or value.strip().lower() != b"chunked":
+                self.fault = self.fault or "an unknown transfer coding"
+        self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, []  # what is put there now is a trailer
+        if self.is_over:
+            return
+        if status < 200:
+            self._is_hint = status >= 100 and status != 101
+            if not self._is_hint:
+                self.fault = f"status {status}"
+            return
+        if self._unframed > MAX_HEAD_BYTES and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+            self.fault = self.fault or f"a head of more than {MAX_HEAD_BYTES >> 10} KiB"
+        if self.fault is not None:
+            return
+        if not self._parser.should_keep_alive() and self._parser.get_http_version() not in ("1.1", "1.0"):
+            self.fault = "another version of HTTP"
+            return
+        self.head = AnswerHead(status, headers)
+        self.is_over = self._is_to_head
+
+    def on_body(self, data: bytes) -> None:
+        if not self.is_over and self.fault is None:
+            self.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._is_hint:
+            self._is_hint = False
+        elif not self.is_over and self.head is not None:
+            assert self._parser is not None
+            self.is_over = True
+            self.is_reusable = self._parser.should_keep_alive()
+
+
+def _deaf(data: bytes) -> None:
+    pass

@@ -1,0 +1,192 @@
+"""Answers on the wire, in any split."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predawn.proxy.upstreams.answer import MAX_HEAD_BYTES, AnswerReader
+
+OK = b"HTTP/1.1 200 OK\r\n"
+GOOD = {
+    "a length": (OK + b"Content-Length: 2\r\n\r\n{}", 200, b"{}", True),
+    "no body": (OK + b"Content-Length: 0\r\n\r\n", 200, b"", True),
+    "chunks": (
+        OK + b"Transfer-Encoding: Chunked\r\n\r\n1;x=y\r\n{\r\n0A\r\n0123456789\r\n0\r\n\r\n",
+        200,
+        b"{0123456789",
+        True,
+    ),
+    "trailers": (OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n", 200, b"a", True),
+    "closing": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", False),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", False),
+    "HTTP/1.0 kept": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+    "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b"", True),
+    "hints first": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        + OK
+        + b"Content-Length: 2\r\n\r\n{}",
+        200,
+        b"{}",
+        True,
+    ),
+    "no reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
+}
+BAD = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "another version": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n",
+    "a length twice": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n",
+    "both framings": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "both framings, turned": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+    "a negative length": OK + b"Content-Length: -1\r\n\r\n",
+    "a signed length": OK + b"Content-Length: +1\r\n\r\n",
+    "no length": OK + b"Content-Length: many\r\n\r\n",
+    "a length beyond all": OK + b"Content-Length: 99999999999999999999999\r\n\r\n",
+    "a coding": OK + b"Transfer-Encoding: gzip\r\n\r\n",
+    "a coding in chunks": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "chunked twice": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a folded header": OK + b"X: a\r\n b\r\n\r\n",
+    "a space before the colon": OK + b"Content-Length : 2\r\n\r\n",
+    "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 2\n\n",
+    "a zero byte": OK + b"X: a\0b\r\n\r\n",
+    "switching": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "a small status": b"HTTP/1.1 099 What\r\n\r\n",
+    "a huge header": OK + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+    "many headers": OK + b"X: xxxxxxxxxxxxxxxx\r\n" * 4000 + b"\r\n",
+    "hints without end": b"HTTP/1.1 103 Early Hints\r\nLink: xxxxxxxxxxxxxxxxxxxx\r\n\r\n" * 2000,
+}
+
+
+def read(*pieces: bytes) -> tuple[AnswerReader, bytes]:
+    reader, body = AnswerReader(), b""
+    for piece in pieces:
+        reader.feed(piece)
+        body += b"".join(reader.pieces)
+        reader.pieces = []
+        if reader.fault is not None:
+            break
+    return reader, body
+
+
+@st.composite
+def splits(draw, data):
+    cuts = sorted(draw(st.sets(st.integers(1, max(len(data) - 1, 1)), max_size=12)))
+    return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if start < end]
+
+
+@pytest.mark.parametrize("answer", GOOD.values(), ids=GOOD)
+@given(data=st.data())
+def test_an_answer_is_read_alike_in_any_split(answer, data):
+    wire, status, body, is_reusable = answer
+    reader, read_body = read(*data.draw(splits(wire)))
+
+    assert reader.head is not None
+    assert (status, body, True, is_reusable, None) == (
+        reader.head.status,
+        read_body,
+        reader.is_over,
+        reader.is_reusable,
+        reader.fault,
+    )
+    assert b"X-Late" not in dict(reader.head.headers)
+    assert b"Link" not in dict(reader.head.headers)
+
+
+@pytest.mark.parametrize("wire", BAD.values(), ids=BAD)
+@given(data=st.data())
+def test_what_could_be_read_in_two_ways_is_refused_in_any_split(wire, data):
+    reader, body = read(*data.draw(splits(wire)))
+
+    assert (True, None, b"", False) == (reader.fault is not None, reader.head, body, reader.is_over)
+
+
+@given(st.binary(max_size=60).map(lambda noise: noise.replace(b"H", b"")))
+def test_a_fault_quotes_nothing(noise):
+    reader, _ = read(b"secret", OK + b"X: " + noise)
+
+    assert "secret" not in str(reader.fault)
+
+
+@given(st.lists(st.binary(max_size=80), max_size=5))
+def test_no_bytes_whatever_raise(pieces):
+    read(OK, *pieces)
+
+
+def test_one_reader_reads_one_answer_after_another():
+    reader = AnswerReader()
+    seen = []
+    for number in range(3):
+        reader.start(is_to_head=False)
+        reader.feed(OK + b"X: %d\r\nContent-Length: 1\r\n\r\n%d" % (number, number))
+        assert reader.head is not None
+        seen.append((reader.head.get(b"x"), reader.pieces, reader.is_reusable))
+
+    assert [(b"0", [b"0"], True), (b"1", [b"1"], True), (b"2", [b"2"], True)] == seen
+
+
+@pytest.mark.parametrize("more", [OK + b"Content-Length: 2\r\n\r\n[]", b"H", b"x", b"garbage\r\n\r\n"])
+@pytest.mark.parametrize("whole", [GOOD["a length"][0], GOOD["chunks"][0], GOOD["no content"][0]])
+def test_bytes_behind_an_answer_are_no_part_of_it_and_end_the_connection(whole, more):
+    alone, body = read(whole)
+    reader, body_with_more = read(whole + more)
+
+    assert reader.head is not None
+    assert (body, True, False, None) == (body_with_more, reader.is_over, reader.is_reusable, reader.fault)
+    assert alone.is_reusable
+
+
+def test_an_answer_to_head_has_no_body_and_ends_the_connection():
+    reader = AnswerReader()
+    reader.start(is_to_head=True)
+    reader.feed(OK + b"Content-Length: 5\r\n\r\n")
+
+    assert (True, False, []) == (reader.is_over, reader.is_reusable, reader.pieces)
+
+
+def test_a_body_without_a_length_goes_on_until_the_end():
+    reader, body = read(OK + b"X: 1\r\n\r\nall", b" of", b" it")
+
+    assert (b"all of it", False, True) == (body, reader.is_over, reader.ends_by_closing)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_body_with_an_end_of_its_own_does_not_end_by_closing(framing):
+    reader, _ = read(OK + framing + b"\r\n")
+
+    assert (False, False) == (reader.is_over, reader.ends_by_closing)
+
+
+@pytest.mark.parametrize("endless", [b"X-Late: 1\r\n", b"x"], ids=["trailers", "one trailer"])
+def test_trailers_without_end_are_refused(endless):
+    pieces = [endless * 1000] * (MAX_HEAD_BYTES // len(endless * 1000) + 2)
+    reader, body = read(OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n", *pieces)
+
+    assert (b"a", True, False) == (body, reader.fault is not None, reader.is_over)
+
+
+def test_chunk_sizes_that_come_alone_are_no_fault():
+    chunk = [b"1\r\n", b"a\r\n"] * (MAX_HEAD_BYTES // 2)
+    reader, body = read(OK + b"Transfer-Encoding: chunked\r\n\r\n", *chunk)
+
+    assert (MAX_HEAD_BYTES // 2, None) == (len(body), reader.fault)
+
+
+def test_a_bad_chunk_spoils_nothing_that_came_before():
+    reader, body = read(OK + b"Transfer-Encoding: chunked\r\n\r\n8\r\ndata: {}\r\nzz\r\n")
+
+    assert (b"data: {}", True) == (body, reader.fault is not None)
+
+
+def test_events_are_told_by_their_type():
+    events, _ = read(OK + b"content-TYPE: text/event-stream; charset=utf-8\r\n\r\n")
+    other, _ = read(OK + b"Content-Type: application/json\r\n\r\n")
+
+    assert events.head is not None
+    assert other.head is not None
+    assert (True, False, b"application/json", None) == (
+        events.head.is_events,
+        other.head.is_events,
+        other.head.get(b"content-type"),
+        other.head.get(b"x"),
+    )
