@@ -17,7 +17,7 @@ from tests.lanes.plays import WHOLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT = "/v1/chat/completions"
-PLAYS = ["whole", "stream", "stream with usage", "status 404", "status 429", "once 500", "stream closed in an event", "closed in the body", "whole chunked", "gzip"]  # fmt: skip
+PLAYS = ["whole", "stream", "stream with usage", "status 404", "status 429", "status 500", "stream closed in an event", "closed in the body", "whole chunked", "gzip"]  # fmt: skip
 MODELS = ["m", "alias", "counting", "thrice", "falling", "clamped"]
 
 

@@ -194,8 +194,8 @@ async def test_no_request_hides_behind_odd_chunks(coded: bytes, both: Lanes, req
     if request.node.callspec.id not in VALID:
         assert nothing_hidden(seen)
         assert seen.received == []
-        assert 200 not in seen.statuses
-        assert 200 not in apart.statuses
+        assert seen.statuses == apart.statuses == [400]
+        assert not seen.is_open
     for asked in seen.received:
         assert asked.body in (chat(), chat(user="smuggled"))
         assert asked.value("authorization") == "Bearer sk-upstream"
@@ -294,3 +294,14 @@ async def test_no_log_tells_what_a_malformed_request_held(both: Lanes, caplog: p
         assert b"sesame" not in seen.answer.body
     assert "refused a malformed request" in caplog.text
     assert "sesame" not in caplog.text
+
+
+async def test_a_bad_request_does_not_take_the_one_before_with_it(both: Lanes) -> None:
+    for good in (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", post(chat(), "/v1/chat/completions?a=b"), post(chat())):
+        end = good.index(b"\r\n\r\n") + 4
+        for cut in range(end - 5, end + 1):
+            for bad in (b"\x00", b"\x00\r\n\r\n", b" ", b"FOO\r\n\r\n"):
+                seen = await both.say(good[:cut], good[cut:] + bad)
+
+                assert [status // 100 for status in seen.statuses] == [2, 4]
+                assert not seen.is_open
