@@ -147,7 +147,6 @@ class Usage(msgspec.Struct):
         details = self.completion_tokens_details or self.output_tokens_details
         return (details.reasoning_tokens if details else None) or 0
 
-
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Prompt, output, cached and reasoning tokens: 0.6 µs less than one by one."""
