@@ -155,14 +155,6 @@ class Access:
                 param="model",
             )
 
-    def is_limited(self, identity: Identity) -> bool:
-        """True if `reserve` has something to count; without a lease, `book` at the end."""
-        return identity.is_limited
-
-    def needs_usage(self, identity: Identity) -> bool:
-        """True if a limit of the key depends on the tokens that the upstream reports."""
-        return identity.needs_usage
-
     async def reserve(
         self,
         identity: Identity,

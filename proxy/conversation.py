@@ -173,7 +173,7 @@ class Conversation:
             await pipeline.decide(exchange)
             if exchange.budget is not None and exchange.budget.deadline_s is not None:
                 exchange.deadline = exchange.started + exchange.budget.deadline_s
-        exchange.wants_usage = model.asks_usage or self._access.needs_usage(self._identity)
+        exchange.wants_usage = model.asks_usage or self._identity.needs_usage
         account.asked_at = perf_counter()
         account.plugin_s = account.asked_at - began
         reply = await pipeline.complete(exchange)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -70,6 +69,8 @@ class Connection(RequestHandler):
     """The body of the last request that came."""
     _last = b""
     """The end of what was read last."""
+    first_try: FirstTry | None = None
+    """What the fast lane tried for the first request of this connection before it handed it over."""
 
     def data_received(self, data: bytes) -> None:
         """Read head by head: a bad request does not take those before it with it, which aiohttp then forgets."""
@@ -97,9 +98,6 @@ class Connection(RequestHandler):
                 # whoever reads has been woken for the chunk before, and must wait again to hear of it
                 self._loop.call_soon(_spoil, body)
         self._coming = payload
-
-    first_try: FirstTry | None = None
-    """What the fast lane tried for the first request of this connection before it handed it over."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         first, self.first_try = self.first_try, None
@@ -170,15 +168,3 @@ class HttpServer(web.Server):
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._handler_options)
-
-
-async def listen(
-    server: Callable[[], asyncio.Protocol], host: str, port: int, *, reuse_port: bool = False
-) -> tuple[asyncio.Server, int]:
-    """Start listening; returns the socket server and the port it got. Raises `OSError` naming the address."""
-    loop = asyncio.get_running_loop()
-    try:
-        sockets = await loop.create_server(server, host, port, backlog=4096, reuse_port=reuse_port or None)
-    except OSError as exc:
-        raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-    return sockets, int(sockets.sockets[0].getsockname()[1])

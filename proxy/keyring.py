@@ -28,7 +28,7 @@ class Identity:
     tenant: str = "default"
     key: Key | None = None
     is_limited: bool = False
-    """True if `Access.reserve` has something to count."""
+    """True if `Access.reserve` has something to count; without a lease, `Access.book` at the end."""
     needs_usage: bool = False
     """True if a limit depends on the tokens that the upstream reports."""
 

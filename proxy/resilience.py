@@ -102,7 +102,10 @@ class Flight:
 
     def failed(self, error: UpstreamError) -> None:
         self._call.outcome = error.reason
-        self._station.breaker.failed()
+        if error.is_stale:
+            self._station.breaker.abandoned()
+        else:
+            self._station.breaker.failed()
 
     def cancelled(self) -> None:
         self._call.outcome = "cancelled"
@@ -249,7 +252,7 @@ class Sender:
             exchange.decoded,
             exchange.tenant,
         )
-        flight = Flight(target.station, call, began)
+        flight = Flight(target.station, call, perf_counter() if first is None else began)
         try:
             reply = await (upstream.send(request) if first is None else first.reply())
         except UpstreamError as exc:

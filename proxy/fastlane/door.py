@@ -74,6 +74,7 @@ class Door(asyncio.Protocol):
         "_since",
         "_stuck_at",
         "_transit",
+        "_unsent",
         "dates",
         "transport",
     )
@@ -99,6 +100,8 @@ class Door(asyncio.Protocol):
         """When the state began."""
         self._stuck_at = 0.0
         """When the client stopped reading; 0 while it reads."""
+        self._unsent = 0
+        """Bytes that waited for the client when it was last looked after between two requests."""
         self._peer = ""
         self.transport: asyncio.Transport
 
@@ -190,8 +193,8 @@ class Door(asyncio.Protocol):
         """Part of an answer was sent: the request cannot be handed over any more."""
         self._raw = b""
 
-    def hand_over(self, first: FirstTry) -> None:
-        """Let the full lane go on with the request that is being served, after this first try."""
+    def hand_over(self, first: FirstTry | None) -> None:
+        """Let the full lane go on with the request that is being served, after this first try if there was one."""
         self._transit = None
         self.hand_on(self._raw + self._ahead, first)
 
@@ -212,8 +215,10 @@ class Door(asyncio.Protocol):
             self._look(ahead, perf_counter())
 
     def close(self) -> None:
-        """End the connection once what was written is sent."""
-        self.transport.close()
+        """End the connection once what was written is sent; nothing that still comes is heard."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()  # TLS reads on while it flushes, and would bring another request
+            self.transport.close()
 
     # -- other ends
 
@@ -222,14 +227,14 @@ class Door(asyncio.Protocol):
         doors, transport = self._doors, self.transport
         doors.open.discard(self)
         if transport.is_closing():
-            if first is not None:
-                first.drop()
             return
         handler = doors.http()
         handler.first_try = first
-        transport.set_write_buffer_limits()
         transport.set_protocol(handler)
         handler.connection_made(transport)
+        if self._stuck_at:
+            handler.pause_writing()
+        transport.set_write_buffer_limits()  # not earlier: what is still unsent may tell the handler to pause
         if len(self._ahead) > MOST_AHEAD:
             transport.resume_reading()
         handler.data_received(data)
@@ -244,5 +249,9 @@ class Door(asyncio.Protocol):
         elif self._held:
             if now - self._since > SLOW_S:
                 self.hand_on(b"".join(self._held))
-        elif now - self._since > http_server.IDLE_CONNECTION_S:
-            self.transport.abort()
+        else:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent != self._unsent:  # the client still reads an answer that was written long ago
+                self._unsent, self._since = unsent, now
+            if now - self._since > http_server.IDLE_CONNECTION_S:
+                self.transport.abort()

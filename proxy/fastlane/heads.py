@@ -129,8 +129,9 @@ class Plan:
 class Heads:
     """The heads known to one version of the settings."""
 
-    def __init__(self, access: Access, trusted: Networks, clock: Clock) -> None:
+    def __init__(self, access: Access, trusted: Networks, clock: Clock, largest_body: int = LARGEST_BODY) -> None:
         self.access = access
+        self._largest_body = min(largest_body, LARGEST_BODY)
         self._clock = clock
         self._trusted = trusted
         self._plans: dict[tuple[str, bytes], Plan] = {}
@@ -163,7 +164,7 @@ class Heads:
                 return None
             plan, length, begins = found
         assert plan is not None
-        if not 0 < length <= LARGEST_BODY or (plan.ends_at is not None and self._clock.now() >= plan.ends_at):
+        if not 0 < length <= self._largest_body or (plan.ends_at is not None and self._clock.now() >= plan.ends_at):
             return None
         return plan, length, begins
 

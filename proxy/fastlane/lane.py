@@ -56,7 +56,8 @@ class Lane:
         self._limit = service.settings.server.max_choices
         self._ways = {model.name: Way(model) for model in service.models if Way.is_open(model)}
         self._named = frozenset(model.name for model in service.models)
-        self.heads = Heads(service.access, service.trusted, service.tools.clock)
+        largest = int(service.settings.server.body_limit_mb * (1 << 20))
+        self.heads = Heads(service.access, service.trusted, service.tools.clock, largest)
 
     @property
     def is_open(self) -> bool:

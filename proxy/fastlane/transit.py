@@ -41,7 +41,7 @@ class ClientSide(Protocol):
 
     def commit(self) -> None: ...
 
-    def hand_over(self, first: FirstTry) -> None: ...
+    def hand_over(self, first: FirstTry | None) -> None: ...
 
     def done(self) -> None: ...
 
@@ -118,14 +118,17 @@ class Transit:
             self._connecting = service.tools.tasks.spawn(self._connect(), "fast-lane")
 
     async def _connect(self) -> None:
+        connection = error = None
         try:
             connection = await self.leg.pool.acquire()
         except UpstreamError as exc:
+            error = exc
+        finally:
             self._connecting = None
-            self._hand_over(exc)
-            return
-        self._connecting = None
-        self._ask(connection)
+            if connection is None and not self._is_over:  # also after what nobody foresaw: the full lane reports it
+                self._hand_over(error)
+        if connection is not None:
+            self._ask(connection)
 
     def _ask(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -144,11 +147,12 @@ class Transit:
             assert connection is not None
             self._hand_over(self.leg.upstream.adopt(connection, head))
             return
-        self.leg.station.breaker.succeeded()
         self._lines = lines
-        if lines.is_events:
+        if lines.is_events:  # which says nothing yet of the upstream's health
             self.meter = StreamMeter(self.plan.route.name)
             self._gate = UsageHider() if self.hides else WholeEvents()
+        else:
+            self.leg.station.breaker.succeeded()
 
     def on_body(self, data: bytes) -> None:
         gate = self._gate
@@ -194,6 +198,7 @@ class Transit:
 
     def _open(self) -> None:
         assert self._lines is not None
+        self.leg.station.breaker.succeeded()
         self._is_open = True
         self._outgoing = b""
         door = self._door
@@ -236,13 +241,18 @@ class Transit:
 
     # -- other ends
 
-    def _hand_over(self, result: UpstreamError | OpenedAnswer) -> None:
+    def _hand_over(self, result: UpstreamError | OpenedAnswer | None) -> None:
         """Let the full lane go on: nothing was sent to the client yet."""
+        first = FirstTry(self.leg.target, self.began, result) if result is not None else None
+        if self._door.transport.is_closing():  # nobody is left to go on for, which the loop is about to tell
+            if first is not None:
+                first.drop()
+            self.client_left()
+            return
         self._leave()
-        self.service.fast_lane.value -= 1  # the full lane counts it
         if self.lease is not None:
             self.lease.release()
-        self._door.hand_over(FirstTry(self.leg.target, self.began, result))
+        self._door.hand_over(first)
 
     def _drop(self, message: str) -> None:
         """Give up an answer that cannot be relayed."""
@@ -323,7 +333,6 @@ class Transit:
         self._is_over = True
         service = self.service
         service.conversations.discard(self)
-        service.fast_lane.value += 1
         service.in_flight[self.plan.route.name].dec()
         self.leg.station.in_flight -= 1
 
@@ -335,24 +344,30 @@ class Transit:
             self._end_at_length("ok" if self.status < 400 else "client_error", self.status, None, "ok", usage)
             return
         self._leave()
-        sums = book(self, usage)
-        if tools.observers.serving(self.leg.model.name):
-            tools.observers.done(observed(self, sums))
-        self._door.done()
+        self.service.fast_lane.value += 1
+        try:
+            sums = book(self, usage)
+            if tools.observers.serving(self.leg.model.name):
+                tools.observers.done(observed(self, sums))
+        finally:
+            self._door.done()
 
     def _end_at_length(
         self, outcome: Outcome, status: int, error: str | None, call_outcome: str, usage: Usage | None = None
     ) -> None:
         """It ended in another way, or somebody looks at it: the account is closed as the full lane does."""
         self._leave()
-        exchange, account = self.seen
-        exchange.outcome, exchange.status, exchange.error, exchange.is_closed = outcome, status, error, True
-        account.usage = usage
-        close_account(self, exchange, account, call_outcome)
-        tools = self.service.tools
-        if tools.feed.is_watched:
-            tools.feed.ended(self, exchange, account)
-        self._door.done()
+        self.service.fast_lane.value += 1
+        try:
+            exchange, account = self.seen
+            exchange.outcome, exchange.status, exchange.error, exchange.is_closed = outcome, status, error, True
+            account.usage = usage
+            close_account(self, exchange, account, call_outcome)
+            tools = self.service.tools
+            if tools.feed.is_watched:
+                tools.feed.ended(self, exchange, account)
+        finally:
+            self._door.done()
 
     @property
     def seen(self) -> tuple[Exchange, Account]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
 TRANSFER_ENCODING = b"transfer-encoding"
+KEPT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+"""In `Keep-Alive`, as Node, llama.cpp and others send it."""
 
 
 class AnswerHead:
@@ -34,6 +37,12 @@ class AnswerHead:
     def is_events(self) -> bool:
         """True if the body is a stream of server-sent events."""
         return (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+
+    @property
+    def kept_s(self) -> int | None:
+        """Seconds after which the upstream closes a connection that is not used, if it says so."""
+        told = KEPT.search(self.get(b"keep-alive") or b"")
+        return int(told[1]) if told is not None else None
 
     def __repr__(self) -> str:
         return f"<AnswerHead {self.status} {len(self.headers)} headers>"
@@ -126,7 +135,7 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == len(TRANSFER_ENCODING) and name.lower() == TRANSFER_ENCODING and self.head is None:
             self._codings += 1
-            if self._codings > 1 or value.strip().lower() != b"chunked":
+            if self._codings > 1 or value.rstrip(b" ").lower() != b"chunked":
                 self.fault = self.fault or "an unknown transfer coding"
         self._headers.append((name, value.rstrip(b" \t")))
 
@@ -140,8 +149,13 @@ class AnswerReader:
             self._is_hint = status >= 100 and status != 101
             if not self._is_hint:
                 self.fault = f"status {status}"
+            elif self._codings or any(name.lower() == b"content-length" and value != b"0" for name, value in headers):
+                self.fault = self.fault or f"a body of status {status}"  # the parser would take it for the next one's
             return
-        if self._unframed > MAX_HEAD_BYTES and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+        if (
+            self._unframed > MAX_HEAD_BYTES
+            and sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD_BYTES
+        ):
             self.fault = self.fault or f"a head of more than {MAX_HEAD_BYTES >> 10} KiB"
         if self.fault is not None:
             return

@@ -30,6 +30,8 @@ class UpstreamError(Exception):
         self.reason: Reason = reason
         self.message = message
         self.sent_nothing = sent_nothing
+        self.is_stale = False
+        """True where a connection that was kept proved closed: that tells nothing of the upstream's health."""
         self.retried = False
         """True once our own retries are used up, so that the client's SDK need not add its own."""
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 WRITTEN_AT_ONCE = 16 << 10
 """Bytes of a body that are copied behind the head: one write instead of two."""
+STALE_S = 1.0
+"""A kept connection that closes so soon after it was asked had probably been closed before."""
 
 
 class Receiver(Protocol):
@@ -53,6 +55,10 @@ class Keeper(Protocol):
 
     def closed(self, connection: UpstreamConnection) -> None:
         """It cannot be asked any more; called once."""
+        ...
+
+    def keeps(self, seconds: int) -> None:
+        """The upstream closes connections that nobody uses for so long."""
         ...
 
     def left(self, connection: UpstreamConnection) -> None:
@@ -156,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
             if head is None or head.is_events:
                 self._lose("timeout_ttft", f"no answer within {first_byte_s:g} s")
                 return
-        if self.is_answering and now - self.read_at >= idle_s:
+        if self.is_answering and now - max(self.read_at, self.asked_at) >= idle_s:  # it may answer during an upload
             self._lose("timeout_idle", f"nothing came for {idle_s:g} s")
 
     # -- uploads
@@ -237,13 +243,21 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver = None
         self.is_answering = False
         if self._reader.is_reusable and self.upload is None:
-            self.is_used = True
+            if not self.is_used:
+                self._begin_use()
             if self.is_paused:
                 self.resume()
             self._keeper.answered(self)
         else:
             self._shut()
         receiver.on_end()
+
+    def _begin_use(self) -> None:
+        """Its first answer tells for how long it may be kept."""
+        self.is_used = True
+        head = self._reader.head
+        if head is not None and (seconds := head.kept_s) is not None:
+            self._keeper.keeps(seconds)
 
     def _over(self, exc: BaseException | None) -> None:
         """The upstream has closed the connection."""
@@ -254,11 +268,13 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.is_answering:
             self._lose("truncated", f"the answer was cut off{_why(exc)}")
         else:
-            self._lose("connect", f"cannot connect (it closed the connection{_why(exc)})")
+            is_stale = self.is_used and self._keeper.now() - self.asked_at < STALE_S
+            self._lose("connect", f"cannot connect (it closed the connection{_why(exc)})", is_stale=is_stale)
 
-    def _lose(self, reason: Reason, message: str) -> None:
+    def _lose(self, reason: Reason, message: str, *, is_stale: bool = False) -> None:
         receiver, self.receiver = self.receiver, None
         error = self._keeper.error(reason, message, sent_nothing=not self.is_answering)
+        error.is_stale = is_stale
         self._shut()
         if receiver is not None:
             receiver.on_lost(error)

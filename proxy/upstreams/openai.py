@@ -70,7 +70,7 @@ class OpenAIUpstream:
 
     async def open(self) -> None:
         settings, timeouts = self.settings, self.settings.timeouts
-        base = URL(self._base, encoded=True)
+        base = URL(self._base)  # not `encoded`: names in other scripts have a form of their own in DNS
         tls = _tls(settings) if base.scheme == "https" else None
         if settings.http_proxy is not None:
             from predawn.proxy.upstreams.proxied import ProxiedClient

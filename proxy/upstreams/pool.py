@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEPT_S = 60
 """How long a connection is kept that nobody uses."""
+MARGIN_S = 1.5
+"""So long before the upstream would, where it tells: the timer comes once a second, and messages travel."""
 ADDRESSES_S = 30
 """How long addresses of a name are remembered."""
 SECOND_ADDRESS_S = 0.25
@@ -84,6 +86,7 @@ class Pool:
         self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         """Each is given a connection, or `None` for a place in which to make one."""
         self._timer: asyncio.TimerHandle | None = None
+        self._kept_s: float = KEPT_S
         self._addresses: list[Any] = []
         self._resolved_at = 0.0
         self._resolving = asyncio.Lock()
@@ -108,7 +111,7 @@ class Pool:
     async def acquire(self) -> UpstreamConnection:
         """A connection, idle or new. It must be asked, or given back. Raises `UpstreamError`."""
         if self._is_closed:
-            raise RuntimeError(f"upstream {self.name!r} is not open")
+            raise self.error("connect", "it is being closed")
         connection = self.take()
         if connection is not None:
             return connection
@@ -150,7 +153,7 @@ class Pool:
         now = self.now()
         for connection in self.connections:
             connection.overdue(now, first_byte_s=self.first_byte_s, idle_s=self.idle_s)
-        while self._idle and now - self._idle[0].read_at >= KEPT_S:
+        while self._idle and now - self._idle[0].read_at >= self._kept_s:
             self._idle.pop(0).abort()
 
     def error(self, reason: Reason, message: str, *, sent_nothing: bool = True) -> UpstreamError:
@@ -170,6 +173,9 @@ class Pool:
                 waiter.set_result(connection)
                 return
         self._idle.append(connection)
+
+    def keeps(self, seconds: int) -> None:
+        self._kept_s = min(KEPT_S, max(0.0, seconds - MARGIN_S))
 
     def closed(self, connection: UpstreamConnection) -> None:
         with suppress(ValueError):
@@ -192,9 +198,9 @@ class Pool:
 
     def _tick(self) -> None:
         self._timer = None
-        self.sweep()
-        if self._all and not self._is_closed:
+        if self._all and not self._is_closed:  # before anything else: what a receiver does wrong must not stop it
             self._timer = self._loop.call_later(self._sweep_s, self._tick)
+            self.sweep()
 
     # -- waiting and connecting
 
@@ -211,6 +217,9 @@ class Pool:
                         is_content = True
                         return connection
                     # it was closed while it was handed over: its place is free, or somebody else's already
+                    if (idle := self.take()) is not None:
+                        is_content = True
+                        return idle
                     if self._taken < self._limit:
                         self._taken += 1
                         is_content = True
@@ -245,11 +254,13 @@ class Pool:
             is_open = connection.is_usable and not self._is_closed
         except TimeoutError as exc:
             raise self.error("connect", f"no connection within {self._connect_s:g} s") from exc
+        except UnicodeError as exc:
+            raise self.error("connect", "cannot connect (its name is not a host's)") from exc
         except OSError as exc:
-            self._addresses = []
             raise self.error("connect", f"cannot connect ({_told(exc)})") from exc
         finally:
             if not is_open:
+                self._addresses = []  # it may have moved
                 connection.abort()  # which frees its place
                 self.left(connection)  # uvloop may not tell of one that was cancelled while it connected
         if not is_open:
@@ -269,12 +280,15 @@ class Pool:
         )
 
     async def _resolve(self) -> list[Any]:
+        """The addresses, another one first each time: so the machines behind one name share the connections."""
         async with self._resolving:
             if not self._addresses or self.now() - self._resolved_at >= ADDRESSES_S:
                 origin = self._origin
                 found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
                 self._addresses, self._resolved_at = list(found), self.now()
-            return self._addresses
+            first, *others = self._addresses
+            self._addresses = [*others, first]
+            return [first, *others]
 
     def __repr__(self) -> str:
         busy = self._taken - len(self._idle)

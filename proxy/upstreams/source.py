@@ -170,7 +170,9 @@ class AnswerSource:
         """Wait for the head, or for what follows it. Raises `UpstreamError` if the answer is lost before."""
         while self.head is None or (with_body and not self.received and not self._has_all):
             if self.error is not None:
-                raise UpstreamError(self._upstream, self.error.reason, self.error.message)
+                error = UpstreamError(self._upstream, self.error.reason, self.error.message)
+                error.is_stale = self.error.is_stale
+                raise error
             await self._more()
 
     async def _more(self) -> None:

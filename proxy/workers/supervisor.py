@@ -132,8 +132,13 @@ class Supervisor:
 
     # -- workers
 
-    async def _start(self, number: int, plan: Plan) -> Worker:
-        worker = await Worker.start(self._command, number, plan.sockets[number - 1], plan.raw, self._leaves)
+    async def _start(self, number: int, plan: Plan) -> Worker | None:
+        """`None` where there can be no process: no memory for one, or too many already."""
+        try:
+            worker = await Worker.start(self._command, number, plan.sockets[number - 1], plan.raw, self._leaves)
+        except OSError as exc:
+            log.error("worker %d cannot be started: %s", number, exc)
+            return None
         if self._stopping:
             worker.signal(signal.SIGTERM)
         return worker
@@ -153,8 +158,10 @@ class Supervisor:
             await self._clock.sleep(pause_s)
             if self._stopping or number in self.workers or number > len(self.plan.sockets):
                 return
-            worker = self.workers[number] = await self._start(number, self.plan)
-            if await worker.served:
+            worker = await self._start(number, self.plan)
+            if worker is not None:
+                self.workers[number] = worker
+            if worker is not None and await worker.served:
                 self.failed_starts = 0
                 for other in self.others:
                     if other.number == number and other.is_leaving:
@@ -191,8 +198,10 @@ class Supervisor:
 
     async def _begin(self) -> bool:
         """Start the first alone: what keeps it from serving would keep all, and what it sets up is ready for them."""
-        worker = self.workers[1] = await self._start(1, self.plan)
-        if not await worker.served:
+        worker = await self._start(1, self.plan)
+        if worker is not None:
+            self.workers[1] = worker
+        if worker is None or not await worker.served:
             self._give_up("the first worker did not come to serve")
             self._reap()
             return False
@@ -279,6 +288,8 @@ class Supervisor:
         if self._stopping:
             return False
         successor = await self._start(number, plan)
+        if successor is None:
+            return False
         self.others.add(successor)
         if not await successor.served:
             return False

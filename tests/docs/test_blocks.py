@@ -25,7 +25,7 @@ from predawn.proxy.settings_file import SettingsError, load
 
 OWN = {"polite", "suffix"}
 """Plugins that a page has its reader write."""
-OTHER_YAML = {"deploy.md", "dashboards.md", "CONTRIBUTING.md"}
+OTHER_YAML = {"deploy.md", "dashboards.md", "operations.md", "CONTRIBUTING.md"}
 """Pages with YAML that is no settings file: charts, compose files, scrape configurations."""
 SHELL = ("sh", "bash", "console", "")
 FAMILIES = {family.name: {*family.labels, "le"} for family in families(Metrics(CollectorRegistry()))}

@@ -287,8 +287,8 @@ class TestLimits:
         lease: Lease = done.value.value
         lease.settle(1, 0, 1, 0.5)
 
-        assert not door.is_limited(identity)
-        assert not door.needs_usage(identity)
+        assert not identity.is_limited
+        assert not identity.needs_usage
         assert lease.headers == {}
 
     async def test_requests_per_minute(self, house: House):
@@ -314,7 +314,7 @@ class TestLimits:
         assert error.headers["x-ratelimit-remaining-tokens"] == "40"
         assert second.headers["x-ratelimit-limit-tokens"] == "100"
         assert second.headers["x-ratelimit-remaining-tokens"] == "10"  # 100 - 30 used - 60 held
-        assert door.needs_usage(identity)
+        assert identity.needs_usage
 
     async def test_more_tokens_used_than_the_window_has_fill_it(self, house: House):
         door, identity = await house.identity(tokens_per_minute=100)
@@ -359,7 +359,7 @@ class TestLimits:
         assert "may cost $0.0006" in error.message
         assert error.headers["x-should-retry"] == "false"
         assert int(error.headers["retry-after"]) == DAY_S - house.clock.now() % DAY_S
-        assert door.needs_usage(identity)
+        assert identity.needs_usage
 
     async def test_a_budget_opens_again_at_midnight(self, house: House):
         door, identity = await house.identity(nano_usd_per_day=NANO // 1000)

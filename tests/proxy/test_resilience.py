@@ -215,6 +215,15 @@ async def test_an_open_breaker_keeps_requests_away(clock):
     assert 2 == len(upstream.calls)
 
 
+async def test_kept_connections_that_prove_closed_do_not_open_the_breaker(clock):
+    stale = UpstreamError("u", "connect", "cannot connect (it closed the connection)")
+    stale.is_stale = True
+    upstream = Listed("u", *[stale] * 8, 200)
+    sending = sender(clock, [upstream], breaker={"failures": 2}, retries={"attempts": 10})
+
+    assert 200 == (await sending.send(ask())).status
+
+
 async def test_the_target_with_the_fewest_requests_for_its_weight_is_chosen(clock):
     light, heavy = Listed("light"), Listed("heavy")
     sending = sender(clock, [(light, 1), (heavy, 3)])

@@ -59,14 +59,14 @@ LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 # TTFT is taken at a rate that even the slowest peer sustains, CPU per chunk from streams that keep a core busy.
 TTFT = Workload(
-    "ttft", "6 streams/s, 64 chunks at 5 ms", "stream", connections=32, seconds=2.4, warm_s=0.3, rate=6, stream=True
+    "ttft", "10 streams/s, 64 chunks at 5 ms", "stream", connections=32, seconds=3.0, warm_s=0.3, rate=10, stream=True
 )
 STREAMS = Workload(
     "streams",
     "32 streams, 64 chunks at 5 ms",
     "stream",
     connections=32,
-    seconds=1.6,
+    seconds=2.4,
     warm_s=0.5,
     stream=True,
     ramp_s=0.3,

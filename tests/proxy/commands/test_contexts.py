@@ -13,7 +13,8 @@ from predawn.plugins.testing import workbench
 from predawn.proxy.cli import main
 from predawn.proxy.commands import contexts
 from predawn.proxy.commands.contexts_client import Client, ServerError
-from predawn.proxy.http_server import HttpServer, listen
+from predawn.proxy.http_server import HttpServer
+from predawn.proxy.listening import bind, listen
 
 
 @asynccontextmanager
@@ -22,11 +23,11 @@ async def serving():
     clerk = DeskClerk()
     async with workbench(clerk) as bench:
         http = HttpServer(bench._app.handle, body_limit=1 << 20)
-        sockets, port = await listen(http, "127.0.0.1", 0)
+        listening = await listen(http, bind("127.0.0.1", 0))
         try:
-            yield clerk, f"http://127.0.0.1:{port}/v1"
+            yield clerk, f"http://127.0.0.1:{listening.port}/v1"
         finally:
-            sockets.close()
+            listening.close()
             await http.shutdown(timeout=0.1)
 
 

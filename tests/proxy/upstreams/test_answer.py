@@ -30,6 +30,12 @@ GOOD = {
         b"{}",
         True,
     ),
+    "a hint that says it is empty": (
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\n{}",
+        200,
+        b"{}",
+        True,
+    ),
     "no reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
 }
 BAD = {
@@ -45,6 +51,11 @@ BAD = {
     "a length beyond all": OK + b"Content-Length: 99999999999999999999999\r\n\r\n",
     "a coding": OK + b"Transfer-Encoding: gzip\r\n\r\n",
     "a coding in chunks": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "a coding that only looks like chunks": OK + b"Transfer-Encoding: chunked\t\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "a hint with a body": b"HTTP/1.1 199 x\r\nContent-Length: 1\r\n\r\nx" + OK + b"Content-Length: 2\r\n\r\n{}",
+    "a hint in chunks": b"HTTP/1.1 199 x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    + OK
+    + b"Content-Length: 2\r\n\r\n{}",
     "chunked twice": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
     "a folded header": OK + b"X: a\r\n b\r\n\r\n",
     "a space before the colon": OK + b"Content-Length : 2\r\n\r\n",
@@ -54,6 +65,7 @@ BAD = {
     "a small status": b"HTTP/1.1 099 What\r\n\r\n",
     "a huge header": OK + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
     "many headers": OK + b"X: xxxxxxxxxxxxxxxx\r\n" * 4000 + b"\r\n",
+    "many empty headers": OK + b"X:\r\n" * 20000 + b"Content-Length: 2\r\n\r\n{}",
     "hints without end": b"HTTP/1.1 103 Early Hints\r\nLink: xxxxxxxxxxxxxxxxxxxx\r\n\r\n" * 2000,
 }
 
@@ -176,6 +188,24 @@ def test_a_bad_chunk_spoils_nothing_that_came_before():
     reader, body = read(OK + b"Transfer-Encoding: chunked\r\n\r\n8\r\ndata: {}\r\nzz\r\n")
 
     assert (b"data: {}", True) == (body, reader.fault is not None)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"timeout=5", 5),
+        (b"timeout=5, max=100", 5),
+        (b'max=100,Timeout = "75"', 75),
+        (b"max=5", None),
+        (b"notimeout=5", None),
+        (b"timeout=", None),
+    ],
+)
+def test_an_upstream_may_say_how_long_it_keeps_a_connection(header, expected):
+    reader, _ = read(OK + b"KEEP-alive: " + header + b"\r\nContent-Length: 0\r\n\r\n")
+
+    assert reader.head is not None
+    assert expected == reader.head.kept_s
 
 
 def test_events_are_told_by_their_type():

@@ -163,6 +163,25 @@ async def test_after_an_abort_nothing_is_told(pool, far, when):
     assert (True, None) == (connection.is_closed, pool.take())
 
 
+@pytest.mark.parametrize(("uses", "after_s", "is_stale"), [(1, 0.9, True), (1, 1, False), (0, 0, False)])
+async def test_a_kept_connection_that_closes_at_once_may_have_been_closed_before(
+    pool, far, clock, uses, after_s, is_stale
+):
+    heard = Heard()
+    connection, peer = await asked(pool, far, heard)
+    for _ in range(uses):
+        peer.say(OK)
+        await heard.over()
+        heard = Heard()
+        pool.take().ask(heard, ASKED, b"{}")
+        await peer.asked()
+    await clock.advance(after_s)
+    peer.writer.close()
+    await heard.over()
+
+    assert (is_stale, True) == (heard.error.is_stale, connection.is_closed)
+
+
 async def test_an_abort_before_the_answer_hangs_up(pool, far):
     heard = Heard()
     connection, peer = await asked(pool, far, heard)
@@ -265,6 +284,22 @@ async def test_a_body_that_does_not_stream_may_come_later_than_its_head(pool, fa
     pool.sweep()
 
     assert (["head"], ("timeout_idle", False)) == (before, heard.outcome)
+
+
+async def test_an_answer_that_began_during_its_upload_is_not_idle_while_that_goes_on(pool, far, clock):
+    heard = Heard()
+    connection, peer = await asked(pool, far, heard)
+    peer.say(CHUNKED)
+    await heard.news()
+    await clock.advance(299)
+    connection.write(b"more")
+    await clock.advance(299)
+    pool.sweep()
+    before = heard.error
+    await clock.advance(1)
+    pool.sweep()
+
+    assert (None, ("timeout_idle", False)) == (before, heard.outcome)
 
 
 async def test_every_piece_of_a_body_starts_the_idle_time_anew(pool, far, clock):

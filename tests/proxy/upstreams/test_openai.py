@@ -128,6 +128,14 @@ async def test_settings_headers_take_the_place_of_the_clients():
     assert "x-api-key: sk-u" in lines
 
 
+async def test_a_host_of_another_script_is_asked_for_as_dns_knows_it():
+    async with upstream("http://bücher.test:8000/v1/ä%20b") as up:
+        _, after = up.head_around_length("/x", {})
+
+        assert after.endswith(b"\r\nHost: xn--bcher-kva.test:8000\r\n\r\n")
+        assert ("xn--bcher-kva.test", "/v1/ä%20b/x") == (up.pool._origin.host, up.target("/x"))
+
+
 async def test_nobody_listening_is_a_connect_error():
     async with provider() as (port, _):
         pass
@@ -227,6 +235,7 @@ async def test_what_may_have_been_done_is_not_sent_again(method, is_kept):
             await task
 
         assert ("connect", True, True) == (caught.value.reason, caught.value.sent_nothing, far.peers.empty())
+        assert is_kept == caught.value.is_stale
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -63,6 +63,24 @@ async def test_connections_that_nobody_uses_are_closed(pool, clock):
     assert ((False, False), (True, True), None) == (before, (first.is_closed, second.is_closed), pool.take())
 
 
+@pytest.mark.parametrize(("told", "kept_s"), [(b"timeout=5, max=100", 3.5), (b"timeout=0", 0), (b"timeout=900", 60)])
+async def test_a_connection_is_closed_before_the_upstream_would_do_so(pool, far, clock, told, kept_s):
+    heard = Heard()
+    connection = await pool.acquire()
+    connection.ask(heard, ASKED, b"{}")
+    peer = await far.peer()
+    await peer.asked()
+    peer.say(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: " + told + b"\r\n\r\n"))
+    await heard.over()
+    await clock.advance(max(kept_s - 0.1, 0))
+    pool.sweep()
+    before = connection.is_closed
+    await clock.advance(0.2)
+    pool.sweep()
+
+    assert (kept_s == 0, True) == (before, connection.is_closed)
+
+
 async def test_a_connection_in_use_is_not_closed_for_its_age(pool, clock):
     connection = await pool.acquire()
     await clock.advance(3600)
@@ -157,6 +175,19 @@ async def test_a_gift_that_breaks_on_the_way_leaves_its_place(pool):
     assert all(one.is_usable for one in again)
 
 
+async def test_one_whose_gift_broke_takes_what_came_free_meanwhile(pool):
+    held = [await pool.acquire() for _ in range(2)]
+    (late,) = await waiting(pool, 1)
+    other = Tasks().spawn(pool.acquire(), "test")  # takes the place of the first
+    pool._loop.call_soon(pool.give_back, held[1])
+    pool.give_back(held[0])
+    held[0].abort()  # before `late` could wake
+    await settle()
+
+    assert (True, True) == (late.done(), (await other).is_usable)
+    assert held[1] is late.result()
+
+
 async def test_waiting_ends_in_time(far):
     async with pool_to(far.port, limit=1, first_byte_s=0.02) as pool:
         connection = await pool.acquire()
@@ -179,9 +210,10 @@ async def test_nobody_listening_is_a_connect_error_that_keeps_no_place():
             assert ("connect", True) == (caught.value.reason, caught.value.sent_nothing)
 
 
-async def test_a_name_that_is_not_known_is_a_connect_error():
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "two..dots", "x" * 70 + ".invalid"])
+async def test_a_name_that_is_not_known_is_a_connect_error(name):
     async with pool_to(1) as pool:
-        pool._origin = type(pool._origin)("no-such-host.invalid", 1, b"")
+        pool._origin = type(pool._origin)(name, 1, b"")
         with pytest.raises(UpstreamError) as caught:
             await pool.acquire()
 
@@ -196,7 +228,7 @@ async def test_no_connection_in_time_is_a_connect_error(far):
             with pytest.raises(UpstreamError, match=r"no connection within 0\.02 s") as caught:
                 await pool.acquire()
 
-            assert "connect" == caught.value.reason
+            assert ("connect", []) == (caught.value.reason, pool._addresses)  # next time it is looked for again
 
 
 @pytest.mark.parametrize("turns", range(12))
@@ -247,6 +279,19 @@ async def test_the_second_address_is_tried_when_the_first_does_not_answer(far):
         assert connection.is_usable
 
 
+async def test_the_machines_behind_one_name_share_the_connections(far):
+    async with provider() as other, pool_to(far.port) as pool:
+        pool._addresses = [(2, 1, 6, "", ("127.0.0.1", one.port)) for one in (far, other)]
+        pool._resolved_at = pool.now()
+        for _ in range(4):
+            await pool.acquire()
+        for one in (far, other, far, other):
+            await one.peer()
+
+        assert far.peers.empty()
+        assert other.peers.empty()
+
+
 async def test_closing_ends_all_that_is_on_its_way(far):
     async with pool_to(far.port, limit=2) as pool:
         heard = Heard()
@@ -261,7 +306,7 @@ async def test_closing_ends_all_that_is_on_its_way(far):
         assert (idle, True, True) == (taken, busy.is_closed, idle.is_closed)
         with pytest.raises(UpstreamError):
             await late
-        with pytest.raises(RuntimeError, match="not open"):
+        with pytest.raises(UpstreamError, match="it is being closed"):
             await pool.acquire()
 
 
@@ -278,6 +323,22 @@ async def test_the_timer_runs_only_while_there_are_connections(far):
 
         assert (None, True) == (before, during is not None)
         assert ("timeout_ttft", True) == heard.outcome
+
+
+async def test_a_receiver_that_fails_does_not_stop_the_timer(far):
+    class Wrong(Heard):
+        def on_lost(self, error):
+            super().on_lost(error)
+            raise ZeroDivisionError
+
+    seen = []
+    heard = Wrong()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context["exception"]))
+    async with pool_to(far.port, first_byte_s=0.04) as pool:
+        (await pool.acquire()).ask(heard, ASKED, b"{}")
+        await heard.over()
+
+        assert (1, ZeroDivisionError, True) == (len(seen), type(seen[0]), pool._timer is not None)
 
 
 async def test_many_requests_share_few_connections(far):

@@ -113,6 +113,31 @@ async def test_what_keeps_the_first_worker_from_serving_ends_the_whole_at_once(f
         assert running.supervisor.failed_starts == 0
 
 
+async def test_where_no_process_can_be_started_the_first_ends_the_whole(fleet: Any, caplog: Any) -> None:
+    async with fleet(plan({})) as running:
+        running.supervisor._command = ["/no/such/program"]
+
+        assert await running.ended() == 1
+        assert "worker 1 cannot be started: " in caplog.text
+
+
+async def test_where_no_process_can_be_started_it_is_tried_again(fleet: Any, caplog: Any) -> None:
+    async with fleet(plan({}, hang_s=1000)) as running:
+        before = await running.serve(2)
+        command, running.supervisor._command = running.supervisor._command, ["/no/such/program"]
+        os.kill(before[2], signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while running.supervisor.failed_starts < 2:
+                await running.clock.jump()
+                await asyncio.sleep(0.005)
+        running.supervisor.order("restart")
+        await until(lambda: "the successor of worker 1 did not come to serve" in caplog.text)
+        running.supervisor._command = command
+        await running.restarted({2}, before)
+        running.supervisor.order("restart")
+        await running.restarted({1, 2}, before)
+
+
 async def test_workers_that_never_come_to_serve_are_given_up(fleet: Any) -> None:
     async with fleet(plan({"all": "once"})) as running:
         for pid in (await running.serve(2)).values():
