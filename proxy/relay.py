@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from time import perf_counter
 from typing import Protocol
 
@@ -427,17 +426,20 @@ async def pump_chunks(
         """Send chunks from where they come, if there is nothing more to them than that they are sent."""
         if writes.size or sink.is_full:
             return False
+        pieces: list[bytes] = []
         for chunk in chunks:
-            if chunk.is_last or _is_of_body(chunk):
+            if chunk.is_last or ((type(chunk) is not Chunk or chunk.origin is not None) and _is_of_body(chunk)):
                 return False
-        raw = b"".join([chunk.raw for chunk in chunks])
+            pieces.append(chunk.raw)
+        raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(raw) > MOST_BYTES or (hides_usage and b'"usage"' in raw):
             return False
-        with suppress(ConnectionError):
+        try:
             sink.write(raw)
-            meter.saw(raw)
-            return True
-        return False  # whoever iterates meets the same error
+        except ConnectionError:
+            return False  # whoever iterates meets the same error
+        meter.saw(raw)
+        return True
 
     with JoinedWrites(sink, meter) as writes:
         listen = listening_to(reply.chunks) if not filters else None

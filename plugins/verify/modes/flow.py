@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from predawn.plugins.verify.cutting import LONGEST_STEP
@@ -120,12 +121,12 @@ class _Choice:
     def called(self) -> bool:
         return any(key.where == "tool_call" for key in self.holding.sent)
 
-    def mark(self, key: Key, end: int) -> None:
-        """A chunk of the running call has ended there."""
+    def mark(self, key: Key, *new: int) -> None:
+        """Chunks of the running call have ended there."""
         ends = self.marks.get((self.call, key))
         if ends is None:
             ends = self.marks[self.call, key] = array("q")
-        ends.append(end)
+        ends.extend(new)
 
     def keep(self, until: Callable[[Key], int]) -> tuple[Kept, ...]:
         """Forget the chunks that end behind `until` in their text; what is left of each call."""
@@ -197,6 +198,22 @@ class Flow:
         if holding.add(HeldText(chunk.raw, index, key, member, text, end)):
             return actions  # what it stands behind waits for a verdict
         return actions + self._release(choice)
+
+    def goes_on(self, index: int, key: Key) -> bool:
+        """Whether more of a text may be sent before it is read. `came` must be told of it before anything else is."""
+        choice = self._choices.get(index)
+        if choice is None or choice.rule.holds or choice.is_over or choice.is_finished:
+            return False
+        return key in choice.holding.sent
+
+    def came(self, index: int, key: Key, texts: Sequence[str]) -> list[Action]:
+        """Chunks that only add to one text came, and were sent because it `goes_on`."""
+        choice = self._choices[index]
+        ends = list(accumulate(map(len, texts), initial=choice.trace.length(key)))[1:]
+        checks, end = choice.trace.add(key, "".join(texts))
+        choice.mark(key, *ends)
+        choice.holding.sent[key] = end
+        return self._ask(choice, checks)
 
     def _said(self, choice: _Choice, part: Part) -> list[Action]:
         """One piece of a text, or the end."""

@@ -68,3 +68,19 @@ async def test_others_get_their_turn_once_the_slice_is_over(pieces, monkeypatch)
         between.append(len(order))
 
     assert between == sorted(set(between))
+
+
+async def test_an_answer_that_raises_does_not_keep_others_from_being_read():
+    class Breaks(Pile):
+        def read(self):
+            raise KeyError("no")
+
+    order, made = [], Rounds()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    made.add(Breaks(1, order))
+    made.add(Pile(1, order))
+    await settle()
+    made.add(Pile(1, order))
+    await settle()
+
+    assert len(order) == 2
