@@ -52,7 +52,7 @@ class Watch:
             self.longest_s, last = max(self.longest_s, now - last), now
 
 
-async def looked_at(name, text, *, where="content"):
+async def looked_at_once(name, text, where):
     verifier, exchange = (
         create(name, OPTIONS.get(name, {})),
         Exchange(json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()),
@@ -67,6 +67,14 @@ async def looked_at(name, text, *, where="content"):
         except TimeoutError:
             pass
     return watch.longest_s
+
+
+async def looked_at(name, text, *, where="content"):
+    """The least of up to three looks: what the code does it does each time, what a busy machine does it does not."""
+    looks = []
+    while len(looks) < 3 and min(looks, default=1) > LONGEST_STALL_S:
+        looks.append(await looked_at_once(name, text, where))
+    return min(looks)
 
 
 @pytest.mark.parametrize("bait", BAITS)
