@@ -32,7 +32,7 @@ from predawn.proxy.engine_meters import EngineMeters
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
 from predawn.proxy.tenants import DEFAULT, TenantMeters
-from predawn.proxy.traffic import OTHER, TrafficMeters, WholeAnswerMeters
+from predawn.proxy.traffic import OTHER, TrafficMeters, AnswerMeters
 
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
@@ -109,10 +109,10 @@ class Metrics(Declared):
         """Keep it; `inc()` when a request comes and `dec()` when it has been answered."""
         return self.requests_in_flight.of(route)
 
-    def whole_answers(self, route: RouteName, model: str, upstream: str, tenant: str) -> WholeAnswerMeters:
-        """The meters of such plain requests of a tenant, where the answer does not stream; keep them."""
-        traffic = self.traffic(route, model, upstream, stream=False)
-        return WholeAnswerMeters(traffic, self.tenant(tenant), self._calls(upstream, model, "ok"))
+    def plain_answers(self, route: RouteName, model: str, upstream: str, tenant: str, *, stream: bool) -> AnswerMeters:
+        """The meters of such plain requests of a tenant; keep them."""
+        traffic = self.traffic(route, model, upstream, stream)
+        return AnswerMeters(traffic, self.tenant(tenant), self._calls(upstream, model, "ok"))
 
     def upstream_call(  # noqa: PLR0917 - once per call: keywords cost 0.2 us
         self, upstream: str, model: str, outcome: str, seconds: float, exchange: str = "", at: float = 0.0

@@ -26,6 +26,7 @@ from predawn.proxy.wire.openai import (
     Usage,
     has_ended,
     is_usage_only,
+    usage_of_lines,
     usage_of_messages,
     usage_of_tail,
 )
@@ -37,6 +38,7 @@ TAIL_BYTES = 8 << 10
 """Bytes kept of a stream's end; the usage and the end mark stand there."""
 HELD_BYTES = 64 << 10
 """Bytes of an unfinished event that wait for its end; of a longer one they are sent as they come."""
+_DONE = b"\ndata: [DONE]\n\n"
 BLANK = (b"\n\n", b"\n\r\n", b"\r\r")
 MAX_BODY_BYTES = 512 << 20
 STREAM_HEADERS = {
@@ -80,22 +82,32 @@ class StreamMeter:
         tail = self._tail
         tail.append(data)
         self._tail_size += len(data)
-        while self._tail_size - len(tail[0]) >= TAIL_BYTES:
-            self._tail_size -= len(tail.pop(0))
+        if self._tail_size > 2 * TAIL_BYTES:  # not at each read: what came long ago left the caches
+            self._forget()
         if self._watch is not None:
             self._watch.saw(data)
+
+    def _forget(self) -> None:
+        tail, at = self._tail, 0
+        while self._tail_size - len(tail[at]) >= TAIL_BYTES:
+            self._tail_size -= len(tail[at])
+            at += 1
+        del tail[:at]
 
     @property
     def has_ended(self) -> bool:
         """True once the answer's end mark was there, or an error that explains why not."""
-        return (self._watch is not None and self._watch.ended) or has_ended(self.tail, self.route)
+        if self._watch is not None:
+            return self._watch.ended or has_ended(self.tail, self.route)
+        return (bool(self._tail) and self._tail[-1].endswith(_DONE)) or has_ended(self.tail, self.route)
 
     @property
     def usage(self) -> Usage | None:
         """What the stream told of its tokens."""
         if self.route == "messages" and self._watch is not None:
             return usage_of_messages(self.tail, self._watch.head)
-        return usage_of_tail(self.tail)
+        # the last two reads mostly tell it, and the rest left the caches long ago: 20 µs to join all
+        return usage_of_lines(b"".join(self._tail[-2:])) or usage_of_tail(self.tail)
 
     @property
     def tail(self) -> bytes:
@@ -246,10 +258,18 @@ class UsageHider:
         self._splitter = EventSplitter()
 
     def feed(self, data: bytes) -> bytes:
-        return b"".join(event for event in self._splitter.feed(data) if not is_usage_only(event))
+        events = self._splitter.feed(data)
+        if len(events) == 1 and not is_usage_only(events[0]):
+            return events[0]
+        return b"".join(event for event in events if not is_usage_only(event))
 
     def rest(self) -> bytes:
         return self._splitter.rest()
+
+    @property
+    def is_clear(self) -> bool:
+        """True if whole events that tell no usage would go on as they are."""
+        return self._splitter.is_clear
 
 
 class WholeEvents:
@@ -277,6 +297,11 @@ class WholeEvents:
 
     def rest(self) -> bytes:
         return bytes(self._held)
+
+    @property
+    def is_clear(self) -> bool:
+        """True if whole events would go on as they are."""
+        return not self._held
 
 
 async def pump_bytes(

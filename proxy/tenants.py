@@ -25,13 +25,13 @@ class TenantFamilies(Protocol):
 class TenantMeters:
     """All are created at 0."""
 
-    __slots__ = ("_codes", "_name", "_requests", "_ttft", "duration", "tokens")
+    __slots__ = ("_codes", "_name", "_requests", "duration", "tokens", "ttft")
 
     def __init__(self, families: TenantFamilies, name: str) -> None:
         self._name = name
         self._requests = families.tenant_requests
         self.duration = families.tenant_duration.of(name)
-        self._ttft = families.tenant_ttft.of(name)
+        self.ttft = families.tenant_ttft.of(name)
         self.tokens = tuple(families.tenant_tokens.of(name, kind) for kind in ("input", "output"))
         self._codes: dict[int, Counter] = {}
         for code in USUAL_CODES:
@@ -44,7 +44,7 @@ class TenantMeters:
         self.requests(code).value += 1
         self.duration.observe(total_s)
         if ttft_s is not None:
-            self._ttft.observe(ttft_s)
+            self.ttft.observe(ttft_s)
         self.tokens[0].value += input_tokens
         self.tokens[1].value += output_tokens
 

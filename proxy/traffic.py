@@ -35,20 +35,20 @@ class TrafficMeters:
     __slots__ = (
         "_codes",
         "_labels",
-        "_max_gap",
-        "_mean_gap",
         "_requests",
-        "_ttft",
         "duration",
+        "max_gap",
+        "mean_gap",
         "overhead",
         "tokens",
+        "ttft",
     )
 
     def __init__(self, metrics: TrafficFamilies, route: str, model: str, upstream: str, stream: str) -> None:
         self.duration = metrics.request_duration.of(route, model, upstream, stream)
-        self._ttft = metrics.time_to_first_token.of(route, model, upstream)
-        self._mean_gap = metrics.inter_token_latency.of(route, model, upstream)
-        self._max_gap = metrics.max_token_gap.of(route, model, upstream)
+        self.ttft = metrics.time_to_first_token.of(route, model, upstream)
+        self.mean_gap = metrics.inter_token_latency.of(route, model, upstream)
+        self.max_gap = metrics.max_token_gap.of(route, model, upstream)
         self.overhead = metrics.overhead.of(route, stream)
         tokens = partial(metrics.tokens.of, model, upstream)
         kinds = ("input", "output", "cached_input", "reasoning")
@@ -82,11 +82,11 @@ class TrafficMeters:
         # calls to upstreams may overlap, so that their sum exceeds the whole
         self.overhead.observe_of(overhead_s if overhead_s > 0 else 0.0, exchange, at)
         if ttft_s is not None:
-            self._ttft.observe_of(ttft_s, exchange, at)
+            self.ttft.observe_of(ttft_s, exchange, at)
         if mean_gap_s is not None:
-            self._mean_gap.observe_of(mean_gap_s, exchange, at)
+            self.mean_gap.observe_of(mean_gap_s, exchange, at)
         if max_gap_s is not None:
-            self._max_gap.observe_of(max_gap_s, exchange, at)
+            self.max_gap.observe_of(max_gap_s, exchange, at)
         tokens = self.tokens
         tokens[0].value += input_tokens
         tokens[1].value += output_tokens
@@ -108,18 +108,22 @@ class TrafficMeters:
             self.requests(code)
 
 
-class WholeAnswerMeters:
-    """All that is counted of a plain request which was answered whole and well, by one call."""
+class AnswerMeters:
+    """All that is counted of a plain request which was answered well, by one call."""
 
     __slots__ = (
         "_call",
         "_duration",
+        "_max_gap",
+        "_mean_gap",
         "_overhead",
         "_requests",
         "_tenant_duration",
         "_tenant_requests",
         "_tenant_tokens",
+        "_tenant_ttft",
         "_tokens",
+        "_ttft",
     )
 
     def __init__(self, traffic: TrafficMeters, tenant: TenantMeters, call: Histogram) -> None:
@@ -127,11 +131,14 @@ class WholeAnswerMeters:
         self._duration = traffic.duration
         self._overhead = traffic.overhead
         self._tokens = traffic.tokens
+        self._ttft, self._mean_gap, self._max_gap = traffic.ttft, traffic.mean_gap, traffic.max_gap
         self._tenant_requests = tenant.requests(200)
         self._tenant_duration = tenant.duration
         self._tenant_tokens = tenant.tokens
+        self._tenant_ttft = tenant.ttft
         self._call = call
         assert traffic.duration.bounds == tenant.duration.bounds
+        assert traffic.ttft.bounds == tenant.ttft.bounds
 
     def observe(  # noqa: PLR0917 - once per request: keywords cost 0.3 us
         self,
@@ -172,3 +179,18 @@ class WholeAnswerMeters:
         meters = self._tenant_tokens
         meters[0].value += prompt
         meters[1].value += output
+
+    def observe_stream(
+        self, ttft_s: float, mean_gap_s: float | None, max_gap_s: float, exchange: str, at: float
+    ) -> None:
+        """Count besides, of an answer that streamed, when its bytes came."""
+        meter, tenant = self._ttft, self._tenant_ttft
+        index = bisect_left(meter.bounds, ttft_s)
+        meter.counts[index] += 1
+        meter.total += ttft_s
+        meter.exemplars[index] = (exchange, ttft_s, at)
+        tenant.counts[index] += 1
+        tenant.total += ttft_s
+        if mean_gap_s is not None:
+            self._mean_gap.observe_of(mean_gap_s, exchange, at)
+        self._max_gap.observe_of(max_gap_s, exchange, at)

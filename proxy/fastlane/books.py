@@ -62,10 +62,13 @@ def book(transit: Served, usage: Usage | None) -> Sums:
         tokens = usage.counts
     else:
         tokens = (estimated_prompt_tokens(transit.body), meter.events if meter is not None else 0, 0, 0)
-    if meter is None and transit.status == 200 and transit.head.stream is not True:
-        transit.onward.whole.observe(total_s, overhead_s, call_s, tokens, transit.ident, transit.arrived_at + total_s)
+    times = (total_s, overhead_s, call_s)
+    if transit.status != 200 or (meter is None) is (transit.head.stream is True):
+        _book_unusual(transit, *times, tokens)
+    elif meter is None:
+        transit.onward.whole.observe(*times, tokens, transit.ident, transit.arrived_at + total_s)
     else:
-        _book_stream(transit, total_s, overhead_s, call_s, tokens)
+        _book_stream(transit, meter, times, tokens)
     metrics.during.value += total_s
     model, identity, (prompt, output, cached, _) = leg.model, plan.identity, tokens
     spend_usd = model.price_of(prompt, cached, output) if model.price is not None else 0.0
@@ -77,6 +80,19 @@ def book(transit: Served, usage: Usage | None) -> Sums:
 
 
 def _book_stream(
+    transit: Served, meter: StreamMeter, times: tuple[float, float, float], tokens: tuple[int, int, int, int]
+) -> None:
+    onward, ident, ended_at = transit.onward, transit.ident, transit.arrived_at + times[0]
+    meters = onward.streamed
+    if meters is None:
+        names = (transit.plan.route.name, transit.leg.model.name, transit.leg.name, transit.plan.identity.tenant)
+        meters = onward.streamed = transit.service.tools.metrics.plain_answers(*names, stream=True)
+    meters.observe(*times, tokens, ident, ended_at)
+    if meter.reads:
+        meters.observe_stream(meter.first_at - transit.began, meter.mean_gap_s, meter.max_gap_s, ident, ended_at)
+
+
+def _book_unusual(
     transit: Served, total_s: float, overhead_s: float, call_s: float, tokens: tuple[int, int, int, int]
 ) -> None:
     metrics, meter, leg, plan = transit.service.tools.metrics, transit.meter, transit.leg, transit.plan

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from predawn.proxy.metrics import Metrics
     from predawn.proxy.models import Model
     from predawn.proxy.resilience import Target
+    from predawn.proxy.traffic import AnswerMeters
 
 
 class Leg:
@@ -43,11 +44,14 @@ class Leg:
 class Onward:
     """What requests with one head have in common on one leg."""
 
-    __slots__ = ("after_length", "before_length", "own_lines", "whole")
+    __slots__ = ("after_length", "before_length", "own_lines", "streamed", "whole")
 
     def __init__(self, leg: Leg, plan: Plan, metrics: Metrics) -> None:
         self.before_length, self.after_length = leg.upstream.head_around_length(plan.route.path, plan.headers)
         """The request's head on both sides of the body's length."""
         self.own_lines = b"x-predawn-upstream: %b\r\nServer: predawn\r\nx-request-id: " % leg.name.encode()
-        self.whole = metrics.whole_answers(plan.route.name, leg.model.name, leg.name, plan.identity.tenant)
+        names = (plan.route.name, leg.model.name, leg.name, plan.identity.tenant)
+        self.whole = metrics.plain_answers(*names, stream=False)
         """Where answers that do not stream are counted."""
+        self.streamed: AnswerMeters | None = None
+        """Where those are counted that do; made when the first has ended."""

@@ -70,6 +70,10 @@ class Transit:
     status = 0
     _is_open = False
     """True once the head of a stream was written."""
+    _unwritten = b""
+    """What goes to the client with the next that does: a write costs as much as all else that is done for a chunk."""
+    _passes = False
+    """True while whole events go on as they came: the stream is open, and nothing of it held back or unwritten."""
     _is_over = False
     _exchange: Exchange | None = None
     _account: Account | None = None
@@ -100,21 +104,20 @@ class Transit:
         self.lease = lease
         self.began = began
         self.hides = hides
-        self.arrived_at = service.tools.clock.now()
-        self.ident = plan.offered_id or new_request_id(self.arrived_at)
         self.asked_at = perf_counter()
 
     def begin(self) -> None:
-        """Ask the upstream."""
-        service = self.service
-        service.conversations.add(self)
-        service.in_flight[self.plan.route.name].inc()
-        station = self.leg.station
-        station.in_flight += 1
+        """Ask the upstream; what can be done while it is at work is done after that."""
         connection = self.leg.pool.take()
         if connection is not None:
             self._ask(connection)
-        else:
+        service = self.service
+        self.arrived_at = service.tools.clock.now()
+        self.ident = self.plan.offered_id or new_request_id(self.arrived_at)
+        service.conversations.add(self)
+        service.in_flight[self.plan.route.name].inc()
+        self.leg.station.in_flight += 1
+        if connection is None:
             self._connecting = service.tools.tasks.spawn(self._connect(), "fast-lane")
 
     async def _connect(self) -> None:
@@ -149,12 +152,13 @@ class Transit:
             return
         self._lines = lines
         if lines.is_events:  # which says nothing yet of the upstream's health
+            self._unwritten = b"%b%b" % (status_line(status), lines.for_stream())
             self.meter = StreamMeter(self.plan.route.name)
             self._gate = UsageHider() if self.hides else WholeEvents()
         else:
             self.leg.station.breaker.succeeded()
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, is_last: bool) -> None:
         gate = self._gate
         if gate is None:
             if not self._size:
@@ -176,8 +180,24 @@ class Transit:
         except EventTooLargeError as exc:
             self._drop(str(exc))
             return
+        self._passes = gate.is_clear and not is_last
+        unwritten = self._unwritten
         if shown:
-            self._door.transport.write(b"%x\r\n%b\r\n" % (len(shown), shown))
+            unwritten = b"%b%x\r\n%b\r\n" % (unwritten, len(shown), shown)
+        if is_last:
+            self._unwritten = unwritten
+        elif unwritten:
+            self._unwritten = b""
+            self._door.transport.write(unwritten)
+
+    def on_chunk(self, framed: bytes, at: int) -> None:
+        meter = self.meter
+        is_whole = framed.endswith(b"\n\n\r\n") and not (self.hides and b'"usage"' in framed)
+        if self._passes and is_whole and meter is not None:
+            self._door.transport.write(framed)  # first, for the client waits
+            meter.saw(framed[at:-2])
+        else:
+            self.on_body(framed[at:-2], is_last=False)
 
     def on_end(self) -> None:
         self._connection = None
@@ -197,19 +217,14 @@ class Transit:
             self._fail(error)
 
     def _open(self) -> None:
+        """Begin a stream's answer: the head goes with what is written first."""
         assert self._lines is not None
         self.leg.station.breaker.succeeded()
         self._is_open = True
         self._outgoing = b""
-        door = self._door
-        door.commit()
-        head = (
-            status_line(self.status),
-            self._lines.for_stream(),
-            self._own_lines(self._lines),
-            b"Transfer-Encoding: chunked\r\n\r\n",
-        )
-        door.transport.write(b"".join(head))
+        self._door.commit()
+        head = (self._unwritten, self._own_lines(self._lines))
+        self._unwritten = b"%b%bTransfer-Encoding: chunked\r\n\r\n" % head
 
     def _own_lines(self, lines: AnswerLines) -> bytes:
         now = self.upstream_done_at or perf_counter()
@@ -229,14 +244,13 @@ class Transit:
         assert meter is not None
         if not self._is_open:
             self._open()
-        rest = gate.rest()
+        if rest := gate.rest():
+            self._unwritten = b"%b%x\r\n%b\r\n" % (self._unwritten, len(rest), rest)
         if self.leg.model.expects_end and not meter.has_ended:
-            if rest:
-                door.transport.write(b"%x\r\n%b\r\n" % (len(rest), rest))
             name = self.leg.name
             self._fail(UpstreamError(name, "truncated", "the stream ended without its end mark", sent_nothing=False))
             return
-        door.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest) if rest else b"0\r\n\r\n")
+        door.transport.write(self._unwritten + b"0\r\n\r\n")
         self._end(None)
 
     # -- other ends
@@ -271,7 +285,7 @@ class Transit:
         door, route = self._door, self.plan.route.name
         if self._is_open:
             event = error_event(error, route)
-            door.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+            door.transport.write(b"%b%x\r\n%b\r\n" % (self._unwritten, len(event), event))
             door.close()
         else:
             body = error_body(error, route)

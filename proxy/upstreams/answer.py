@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
+SIZES_KEPT = 4 << 10
+"""Of chunks that are no larger the size lines are remembered."""
 TRANSFER_ENCODING = b"transfer-encoding"
 KEPT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 """In `Keep-Alive`, as Node, llama.cpp and others send it."""
@@ -59,6 +61,7 @@ class AnswerReader:
     """
 
     __slots__ = (
+        "_between",
         "_codings",
         "_feed",
         "_headers",
@@ -86,6 +89,8 @@ class AnswerReader:
         self._codings = 0
         self._unframed = 0
         """Bytes since the last that belonged to a body."""
+        self._between = False
+        """True from the end of a chunk until the size of the next is known."""
         self.head: AnswerHead | None = None
         self.pieces: list[bytes] = []
         """What came of the body; whoever takes it clears the list."""
@@ -93,6 +98,17 @@ class AnswerReader:
         self.is_reusable = False
         """True once it is over and the connection may bring another."""
         self.fault: str | None = None
+
+    def framed(self, data: bytes) -> int:
+        """Where the payload begins if this is one whole chunk, which then need not be fed: it ends before the last two.
+
+        0 for everything else, also for a chunk whose size is written in another way than the usual. Most reads of a
+        stream bring one chunk, and the parser with its calls would cost them 2 µs, 5 µs where the caches are cold.
+        """
+        if not self._between:
+            return 0
+        line = _SIZE_LINES.get(len(data)) or _size_line(len(data))
+        return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
 
     def feed(self, data: bytes) -> None:
         """Read on. What came before a `fault` is good."""
@@ -107,6 +123,7 @@ class AnswerReader:
             self.fault = "it switches protocols"
         if self.pieces:
             self._unframed = 0
+            self._between = self._between and data.endswith(b"\r\n")  # else part of the next size was there, too
         elif self._unframed > MAX_HEAD_BYTES and not self.is_over:
             self.fault = self.fault or f"more than {MAX_HEAD_BYTES >> 10} KiB that are no body"
 
@@ -169,6 +186,12 @@ class AnswerReader:
         if not self.is_over and self.fault is None:
             self.pieces.append(data)
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = self.head is not None and not self.is_over and self.fault is None
+
     def on_message_complete(self) -> None:
         if self._is_hint:
             self._is_hint = False
@@ -176,6 +199,23 @@ class AnswerReader:
             assert self._parser is not None
             self.is_over = True
             self.is_reusable = self._parser.should_keep_alive()
+
+
+_SIZE_LINES: dict[int, bytes] = {}
+"""By the length of a whole chunk, framing and all, the line with its size."""
+
+
+def _size_line(length: int) -> bytes:
+    """The line that a chunk of this length, framing and all, begins with; empty if none can have it."""
+    for digits in range(1, len(b"%x" % length) + 1):
+        line = b"%x\r\n" % max(length - digits - 4, 0)
+        if len(line) == digits + 2 and line != b"0\r\n":
+            break
+    else:
+        line = b""
+    if length <= SIZES_KEPT:
+        _SIZE_LINES[length] = line
+    return line
 
 
 def _deaf(data: bytes) -> None:

@@ -18,7 +18,7 @@ STALE_S = 1.0
 
 
 class Receiver(Protocol):
-    """Who hears the answer: `on_head`, `on_body` any number of times, then `on_end` or `on_lost`, exactly once.
+    """Who hears the answer: `on_head`, `on_body` or `on_chunk` any number of times, then `on_end` or `on_lost`, exactly once.
 
     All are called from the connection's read callback. After `abort` nothing is called any more.
     """
@@ -27,8 +27,12 @@ class Receiver(Protocol):
         """Status and headers are there; answers of status 1xx are passed over."""
         ...
 
-    def on_body(self, data: bytes) -> None:
-        """What one read brought, chunked coding taken off."""
+    def on_body(self, data: bytes, is_last: bool) -> None:
+        """What one read brought, chunked coding taken off; `on_end` follows at once if it `is_last`."""
+        ...
+
+    def on_chunk(self, framed: bytes, at: int) -> None:
+        """In place of `on_body`: one whole chunk as it came, the body's bytes being `framed[at:-2]`."""
         ...
 
     def on_end(self) -> None:
@@ -201,6 +205,10 @@ class UpstreamConnection(asyncio.Protocol):
         if receiver is None:  # it would be taken for the answer to the next request
             self.abort()
             return
+        if at := reader.framed(data):
+            self.read_at = self._keeper.now()
+            receiver.on_chunk(data, at)
+            return
         reader.feed(data)
         pieces = reader.pieces
         if not self.is_answering:
@@ -217,7 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             self._has_body = True
-            receiver.on_body(body)
+            receiver.on_body(body, reader.is_over and reader.fault is None)
             receiver = self.receiver
             if receiver is None:
                 return

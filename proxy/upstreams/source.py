@@ -78,7 +78,7 @@ class AnswerSource:
             self._inflater = Inflater(coding)
         self._tell()
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, is_last: bool = False) -> None:  # noqa: ARG002 - it is told by `on_end`
         self._pieces.append(data)
         self._size += len(data)
         self.received += len(data)
@@ -86,6 +86,9 @@ class AnswerSource:
         if self._size > MAX_UNREAD_BYTES and self._connection is not None and not self._is_full:
             self._is_full = True
             self._connection.pause()
+
+    def on_chunk(self, framed: bytes, at: int) -> None:
+        self.on_body(framed[at:-2])
 
     def on_end(self) -> None:
         self._connection = None

@@ -181,8 +181,8 @@ def usage_of_body(body: bytes) -> Usage | None:
         return None
 
 
-def usage_of_tail(tail: bytes) -> Usage | None:
-    """The last usage in the final bytes of a stream; an event cut off in front is skipped."""
+def usage_of_lines(tail: bytes) -> Usage | None:
+    """The last usage that a whole line of a stream tells."""
     if b'"usage"' not in tail:
         return None
     for line in reversed(tail.splitlines()):
@@ -194,7 +194,12 @@ def usage_of_tail(tail: bytes) -> Usage | None:
             inner = body.response or body.message
             if usage := body.usage or (inner.usage if inner else None):
                 return usage
-    return _usage_of_cut_event(tail)
+    return None
+
+
+def usage_of_tail(tail: bytes) -> Usage | None:
+    """The last usage in the final bytes of a stream; of the event they begin in the middle of, if no other tells it."""
+    return usage_of_lines(tail) or (_usage_of_cut_event(tail) if b'"usage"' in tail else None)
 
 
 def _usage_of_cut_event(tail: bytes) -> Usage | None:
@@ -231,7 +236,6 @@ END_MARKS: dict[RouteName, tuple[bytes, ...]] = {
 }
 LAST_BYTES = 8 << 10
 """Where `[DONE]` stands: what came in one read may be megabytes, which take 50 ms each to be searched."""
-_DONE = re.compile(rb"data: ?\[DONE\]\s*(?:[\r\n]|$)")
 # within a JSON string the quotes of `"type"` would be escaped, so neither form can be part of what is said
 _COMPLETED = re.compile(
     rb"(?:^|[\r\n])event: ?response\.(?:completed|failed|incomplete|cancelled)[\r\n]"
@@ -247,8 +251,10 @@ def _is_done(tail: bytes) -> bool:
     at = tail.rfind(b"[DONE]", since)
     while at >= 0:
         begins = at - (6 if tail[at - 1 : at] == b" " else 5)
-        if (begins == 0 or (begins > 0 and tail[begins - 1] in b"\r\n")) and _DONE.match(tail, begins):
-            return True
+        if (begins == 0 or (begins > 0 and tail[begins - 1] in b"\r\n")) and tail.startswith(b"data:", begins):
+            behind = tail[at + 6 :].lstrip(b" \t\v\f")
+            if not behind or behind[0] in b"\r\n":
+                return True
         at = tail.rfind(b"[DONE]", since, at)
     return False
 

@@ -60,6 +60,11 @@ class EventSplitter:
             raise EventTooLargeError(f"an event has more than {MAX_EVENT_BYTES} bytes")
         return events
 
+    @property
+    def is_clear(self) -> bool:
+        """True if nothing is held back."""
+        return not self._rest
+
     def rest(self) -> bytes:
         """What came after the last complete event; empty afterwards."""
         rest, self._rest = self._rest, b""

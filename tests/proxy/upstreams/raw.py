@@ -100,9 +100,12 @@ class Heard:
         self.head = head
         self._note("head")
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, is_last: bool) -> None:  # noqa: ARG002
         self.body += data
         self._note("body")
+
+    def on_chunk(self, framed: bytes, at: int) -> None:
+        self.on_body(framed[at:-2], is_last=False)
 
     def on_end(self) -> None:
         self._note("end")

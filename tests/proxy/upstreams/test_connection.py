@@ -232,8 +232,8 @@ async def test_a_paused_connection_reads_nothing_and_goes_on_where_it_was(pool, 
 
 async def test_a_connection_that_was_paused_in_its_last_read_is_kept_reading(pool, far):
     class Full(Heard):
-        def on_body(self, data):
-            super().on_body(data)
+        def on_body(self, data, is_last):
+            super().on_body(data, is_last)
             connection.pause()
 
     first, second = Full(), Heard()
