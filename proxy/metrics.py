@@ -32,7 +32,7 @@ from predawn.proxy.engine_meters import EngineMeters
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
 from predawn.proxy.tenants import DEFAULT, TenantMeters
-from predawn.proxy.traffic import OTHER, TrafficMeters, AnswerMeters
+from predawn.proxy.traffic import OTHER, AnswerMeters, TrafficMeters
 
 if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
