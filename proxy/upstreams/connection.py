@@ -18,7 +18,7 @@ STALE_S = 1.0
 
 
 class Receiver(Protocol):
-    """Who hears the answer: `on_head`, then `on_body` or `on_chunk` any number of times, then one `on_end` or `on_lost`.
+    """Who hears the answer: `on_head`, `on_body` or `on_chunk` any number of times, and one `on_end` or `on_lost`.
 
     All are called from the connection's read callback. After `abort` nothing is called any more.
     """
