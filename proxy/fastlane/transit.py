@@ -62,6 +62,8 @@ class Transit:
     _connection: UpstreamConnection | None = None
     _connecting: asyncio.Task[None] | None = None
     _lines: AnswerLines | None = None
+    _spare: tuple[StreamMeter, UsageHider | WholeEvents] | None = None
+    """What a stream will be metered and held back by, should it come: made while the upstream is at work."""
     meter: StreamMeter | None = None
     _gate: UsageHider | WholeEvents | None = None
     _pieces: list[bytes] | None = None
@@ -117,6 +119,8 @@ class Transit:
         service.conversations.add(self)
         service.in_flight[self.plan.route.name].inc()
         self.leg.station.in_flight += 1
+        if self.head.stream is True:
+            self._spare = StreamMeter(self.plan.route.name), UsageHider() if self.hides else WholeEvents()
         if connection is None:
             self._connecting = service.tools.tasks.spawn(self._connect(), "fast-lane")
 
@@ -152,9 +156,9 @@ class Transit:
             return
         self._lines = lines
         if lines.is_events:  # which says nothing yet of the upstream's health
+            assert self._spare is not None
+            self.meter, self._gate = self._spare
             self._unwritten = b"%b%b" % (status_line(status), lines.for_stream())
-            self.meter = StreamMeter(self.plan.route.name)
-            self._gate = UsageHider() if self.hides else WholeEvents()
         else:
             self.leg.station.breaker.succeeded()
 

@@ -61,7 +61,6 @@ class AnswerReader:
     """
 
     __slots__ = (
-        "_between",
         "_codings",
         "_feed",
         "_headers",
@@ -71,6 +70,7 @@ class AnswerReader:
         "_unframed",
         "fault",
         "head",
+        "is_between",
         "is_over",
         "is_reusable",
         "pieces",
@@ -89,8 +89,8 @@ class AnswerReader:
         self._codings = 0
         self._unframed = 0
         """Bytes since the last that belonged to a body."""
-        self._between = False
-        """True from the end of a chunk until the size of the next is known."""
+        self.is_between = False
+        """True from the end of a chunk until something of the next is there."""
         self.head: AnswerHead | None = None
         self.pieces: list[bytes] = []
         """What came of the body; whoever takes it clears the list."""
@@ -100,13 +100,11 @@ class AnswerReader:
         self.fault: str | None = None
 
     def framed(self, data: bytes) -> int:
-        """Where the payload begins if this is one whole chunk, which then need not be fed: it ends before the last two.
+        """Where the payload begins if this, read in between, is one whole chunk, which then need not be fed.
 
-        0 for everything else, also for a chunk whose size is written in another way than the usual. Most reads of a
+        The payload ends before the last two bytes. 0 for everything else, also for a chunk whose size is written in another way than the usual. Most reads of a
         stream bring one chunk, and the parser with its calls would cost them 2 µs, 5 µs where the caches are cold.
         """
-        if not self._between:
-            return 0
         line = _SIZE_LINES.get(len(data)) or _size_line(len(data))
         return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
 
@@ -123,7 +121,7 @@ class AnswerReader:
             self.fault = "it switches protocols"
         if self.pieces:
             self._unframed = 0
-            self._between = self._between and data.endswith(b"\r\n")  # else part of the next size was there, too
+            self.is_between = self.is_between and data.endswith(b"\r\n")  # else part of the next size was there, too
         elif self._unframed > MAX_HEAD_BYTES and not self.is_over:
             self.fault = self.fault or f"more than {MAX_HEAD_BYTES >> 10} KiB that are no body"
 
@@ -187,10 +185,10 @@ class AnswerReader:
             self.pieces.append(data)
 
     def on_chunk_header(self) -> None:
-        self._between = False
+        self.is_between = False
 
     def on_chunk_complete(self) -> None:
-        self._between = self.head is not None and not self.is_over and self.fault is None
+        self.is_between = self.head is not None and not self.is_over and self.fault is None
 
     def on_message_complete(self) -> None:
         if self._is_hint:

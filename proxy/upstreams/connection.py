@@ -128,14 +128,14 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one request, head complete with its blank line. The connection must be idle, and taken."""
         assert self.receiver is None
         assert self._transport is not None
+        if len(body) <= WRITTEN_AT_ONCE:  # written first: the upstream is at work meanwhile
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
         self.receiver = receiver
         self._reader.start(is_to_head=is_head)
         self.is_answering = self._has_body = False
         self.asked_at = self._keeper.now()
-        if len(body) <= WRITTEN_AT_ONCE:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
 
     def pause(self) -> None:
         """Stop reading, for the receiver cannot take more."""
@@ -205,7 +205,7 @@ class UpstreamConnection(asyncio.Protocol):
         if receiver is None:  # it would be taken for the answer to the next request
             self.abort()
             return
-        if at := reader.framed(data):
+        if reader.is_between and (at := reader.framed(data)):
             self.read_at = self._keeper.now()
             receiver.on_chunk(data, at)
             return

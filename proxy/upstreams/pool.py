@@ -103,9 +103,8 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if not connection.is_closed:
                 return connection
-            connection.abort()
         return None
 
     async def acquire(self) -> UpstreamConnection:
