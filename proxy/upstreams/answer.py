@@ -102,8 +102,9 @@ class AnswerReader:
     def framed(self, data: bytes) -> int:
         """Where the payload begins if this, read in between, is one whole chunk, which then need not be fed.
 
-        The payload ends before the last two bytes. 0 for everything else, also for a chunk whose size is written in another way than the usual. Most reads of a
-        stream bring one chunk, and the parser with its calls would cost them 2 µs, 5 µs where the caches are cold.
+        The payload ends before the last two bytes. 0 for everything else, also for a chunk whose size is written in
+        another way than the usual. Most reads of a stream bring one chunk, and the parser with its calls would cost
+        them 2 µs, 5 µs where the caches are cold.
         """
         line = _SIZE_LINES.get(len(data)) or _size_line(len(data))
         return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
@@ -119,9 +120,10 @@ class AnswerReader:
             self.is_reusable = False
         except HttpParserUpgrade:
             self.fault = "it switches protocols"
+        if self.is_between:  # of the next size line the parser tells when it is whole; a part holds no line feed
+            self.is_between = data.endswith(b"\n")
         if self.pieces:
             self._unframed = 0
-            self.is_between = self.is_between and data.endswith(b"\r\n")  # else part of the next size was there, too
         elif self._unframed > MAX_HEAD_BYTES and not self.is_over:
             self.fault = self.fault or f"more than {MAX_HEAD_BYTES >> 10} KiB that are no body"
 
@@ -195,7 +197,7 @@ class AnswerReader:
             self._is_hint = False
         elif not self.is_over and self.head is not None:
             assert self._parser is not None
-            self.is_over = True
+            self.is_over, self.is_between = True, False
             self.is_reusable = self._parser.should_keep_alive()
 
 

@@ -172,13 +172,20 @@ class Sides:
 
 
 @asynccontextmanager
-async def sides(state: str, **server: Any) -> AsyncIterator[Sides]:
-    upstream = {"name": "up", "kind": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key": "sk-up"}
+async def sides(state: str, *, stream_usage: bool = False, **server: Any) -> AsyncIterator[Sides]:
+    upstream = {
+        "name": "up",
+        "kind": "openai",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key": "sk-up",
+        "routes": ROUTES,
+    }
+    limits = {"retries": {"attempts": 1}, "breaker": {"failures": 2}}
     settings = {
         "state": state,
         "access": {"keys": "off"},
         "server": {"port": 0, "admin_port": 0, **server},
-        "upstreams": [{**upstream, "retries": {"attempts": 1}, "breaker": {"failures": 2}, "routes": ROUTES}],
+        "upstreams": [{**upstream, **limits, "stream_usage": stream_usage}],
         "models": [{"name": "m", "upstream": "up"}],
     }
     async with running(Settings.model_validate(settings), clock=ManualClock()) as started:

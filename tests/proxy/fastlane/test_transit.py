@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,18 @@ from tests.proxy.fastlane.sides import (
     EVENTS_HEAD,
     JSON_HEAD,
     LAST,
+    USAGE,
     Sides,
     Wire,
     asking,
     chunk,
+    sides,
 )
 
 from predawn.plugins.testing.clock import settle
 from predawn.proxy.app import shutting_down
 from predawn.proxy.http_server import Connection
+from predawn.proxy.upstreams.answer import AnswerReader
 from predawn.proxy.upstreams.connection import UpstreamConnection
 
 NOTHING = (0, 0, 0)
@@ -67,6 +71,91 @@ async def test_a_stream_is_passed_on_as_it_comes(both: Sides) -> None:
     assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "ok"))
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([EVENTS_HEAD, chunk(EVENT), chunk(DONE) + LAST], [chunk(EVENT), chunk(DONE) + LAST]),
+        ([EVENTS_HEAD + chunk(EVENT), chunk(EVENT), chunk(DONE), LAST], [chunk(EVENT)] * 2 + [chunk(DONE), LAST]),
+        ([EVENTS_HEAD + chunk(EVENT) + chunk(DONE) + LAST], [chunk(EVENT + DONE) + LAST]),
+        ([EVENTS_HEAD, chunk(EVENT[:9]), chunk(EVENT[9:]), chunk(DONE) + LAST], [b"", chunk(EVENT), chunk(DONE) + LAST]),
+        ([EVENTS_HEAD + chunk(EVENT), chunk(DONE[:-1]) + LAST], [chunk(EVENT), chunk(DONE[:-1]) + LAST]),
+        ([EVENTS_HEAD + chunk(EVENT + DONE + b":") + LAST], [chunk(EVENT + DONE) + chunk(b":") + LAST]),
+        ([EVENTS_HEAD, chunk(EVENT * 2), chunk(DONE) + b"0\r\nX-Late: 1\r\n\r\n"], [chunk(EVENT * 2), chunk(DONE) + LAST]),
+        ([EVENTS_HEAD + chunk(EVENT), b"%x;x=y" % len(EVENT) + chunk(EVENT)[2:], chunk(DONE) + LAST], [chunk(EVENT)] * 2 + [chunk(DONE) + LAST]),
+    ],
+    ids=["as usual", "the end alone", "all at once", "half an event", "no blank line", "a rest", "trailers", "extensions"],
+)  # fmt: skip
+async def test_the_head_goes_with_the_first_events_and_the_end_with_the_last(
+    said: list[bytes], expected: list[bytes], both: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = both.provider()
+    _, client = both.client()
+    writes: list[bytes] = []
+    monkeypatch.setattr(client, "write", writes.append)
+    client.brings(asking(stream=True))
+    provider.brings(*said)
+    head, blank, first = writes[0].partition(b"\r\n\r\n")
+
+    assert (b"HTTP/1.1 200 OK", b"\r\n\r\n") == (head.partition(b"\r\n")[0], blank)
+    assert expected == [first, *writes[1:]]
+    assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "ok"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 11, 31, 64, 200])
+async def test_a_stream_is_the_same_in_reads_of_any_size(size: int, both: Sides) -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"\\r\\n5\\r\\nhello"}}]}\n\n'
+    wire = EVENTS_HEAD + chunk(event) * 2 + chunk(event + event[:21]) + chunk(event[21:]) + chunk(DONE) + LAST
+    provider = both.provider()
+    _, client = both.client()
+    client.brings(asking(stream=True))
+    provider.brings(*(wire[at : at + size] for at in range(0, len(wire), size)))
+    reader = AnswerReader()
+    reader.feed(client.taken())
+
+    assert (event * 4 + DONE, True, None) == (b"".join(reader.pieces), reader.is_over, reader.fault)
+    assert (NOTHING, 1, calls(both, "ok")) == (both.left, both.answered, 1)
+
+
+async def test_usage_nobody_asked_for_is_taken_out_of_whole_chunks(tmp_path: Path) -> None:
+    used = b'data: {"choices":[],' + USAGE + b"}\n\n"
+    async with sides(str(tmp_path / "state.db"), stream_usage=True) as both:
+        provider = both.provider()
+        _, client = both.client()
+        client.brings(asking(stream=True))
+        provider.brings(EVENTS_HEAD + chunk(EVENT), chunk(EVENT), chunk(used))
+        before = client.taken()
+        provider.brings(chunk(EVENT[:9]), chunk(EVENT[9:]), chunk(used + EVENT), chunk(DONE) + LAST)
+
+        assert before.endswith(b"\r\n\r\n" + chunk(EVENT) * 2)
+        assert client.taken() == chunk(EVENT) * 2 + chunk(DONE) + LAST
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ([EVENTS_HEAD + LAST], b""),
+        ([EVENTS_HEAD + chunk(EVENT) + LAST], chunk(EVENT)),
+        ([EVENTS_HEAD + chunk(EVENT), LAST], chunk(EVENT)),
+        ([EVENTS_HEAD + chunk(EVENT) + chunk(b":x") + LAST], chunk(EVENT) + chunk(b":x")),
+        ([EVENTS_HEAD + chunk(EVENT), chunk(EVENT), chunk(b":x"), LAST], chunk(EVENT) * 2 + chunk(b":x")),
+    ],
+)
+async def test_a_stream_without_its_end_mark_is_shown_as_far_as_it_came(
+    said: list[bytes], shown: bytes, both: Sides
+) -> None:
+    provider = both.provider()
+    _, client = both.client()
+    client.brings(asking(stream=True))
+    provider.brings(*said)
+    head, _, body = client.taken().partition(b"\r\n\r\n")
+    error = body.removeprefix(shown)
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert error[AnswerReader().framed(error) :].startswith(b'data: {"error"')
+    assert client.closing
+    assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "truncated"))
+
+
 @pytest.mark.parametrize("came", [b"", JSON_HEAD % 9, JSON_HEAD % 9 + b"{", EVENTS_HEAD, EVENTS_HEAD + chunk(EVENT)])
 async def test_a_client_may_leave_at_any_time(came: bytes, both: Sides) -> None:
     provider = both.provider()
@@ -96,7 +185,10 @@ async def test_a_client_may_leave_while_a_connection_is_made(both: Sides, monkey
     assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "cancelled"))
 
 
-@pytest.mark.parametrize("came", [b"", JSON_HEAD % 9 + b"{", EVENTS_HEAD, EVENTS_HEAD + chunk(EVENT)])
+@pytest.mark.parametrize(
+    "came",
+    [b"", JSON_HEAD % 9 + b"{", EVENTS_HEAD, EVENTS_HEAD + chunk(EVENT[:9]), EVENTS_HEAD + chunk(EVENT)],
+)
 async def test_it_may_be_interrupted_at_any_time(came: bytes, both: Sides) -> None:
     provider = both.provider()
     _, client = both.client()
@@ -108,7 +200,9 @@ async def test_it_may_be_interrupted_at_any_time(came: bytes, both: Sides) -> No
     provider.lose()
     client.lose()
 
-    assert client.taken().count(b"shutting_down") == 1
+    said = client.taken()
+
+    assert (1, 1) == (said.count(b"HTTP/1.1"), said.count(b"shutting_down"))
     assert (NOTHING, 1, 1, 1) == (both.left, both.answered, calls(both, "cancelled"), requests(both, "503"))
 
 
@@ -275,7 +369,7 @@ async def test_it_may_take_no_longer_than_its_time(both: Sides) -> None:
     (transit,) = both.service.conversations
     total_s = both.service.models.find("m").timeouts.total_s
 
-    assert not transit.overdue(transit.began + total_s)
+    assert not transit.overdue(transit.began + total_s - 0.1)
     assert transit.overdue(transit.began + total_s + 0.1)
 
 

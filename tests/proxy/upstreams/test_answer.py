@@ -1,5 +1,7 @@
 """Answers on the wire, in any split."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +81,26 @@ def read(*pieces: bytes) -> tuple[AnswerReader, bytes]:
         if reader.fault is not None:
             break
     return reader, body
+
+
+def skimmed(*pieces: bytes) -> tuple[AnswerReader, bytes, int]:
+    """Read as a connection does: what is one whole chunk is not fed. The last is how many were not."""
+    reader, body, unfed = AnswerReader(), b"", 0
+    for piece in pieces:
+        if reader.is_between and (at := reader.framed(piece)):
+            body += piece[at:-2]
+            unfed += 1
+            continue
+        reader.feed(piece)
+        body += b"".join(reader.pieces)
+        reader.pieces = []
+        if reader.fault is not None:
+            break
+    return reader, body, unfed
+
+
+def state(reader: AnswerReader) -> tuple[bool, bool, str | None]:
+    return reader.is_over, reader.is_reusable, reader.fault
 
 
 @st.composite
@@ -220,3 +242,145 @@ def test_events_are_told_by_their_type():
         other.head.get(b"content-type"),
         other.head.get(b"x"),
     )
+
+
+def chunk(data: bytes, size: bytes = b"%x") -> bytes:
+    return size % len(data) + b"\r\n" + data + b"\r\n"
+
+
+@pytest.mark.parametrize("size", sorted({16**n + more for n in range(6) for more in range(-2, 3)} - {-1, 0}))
+def test_a_whole_chunk_is_known_by_its_size(size):
+    framed = chunk(b"x" * size)
+    at = AnswerReader().framed(framed)
+
+    assert b"x" * size == framed[at:-2]
+    assert at == len(b"%x\r\n" % size)
+
+
+def test_no_other_size_is_taken_for_that_of_a_whole_chunk():
+    reader = AnswerReader()
+    for length in range(600):
+        lines = [line for size in range(length + 2) if len(line := b"%x\r\n" % size) + 2 <= length]
+        taken = [line for line in lines if reader.framed(line + b"x" * (length - len(line) - 2) + b"\r\n")]
+
+        assert [line for line in lines if line != b"0\r\n" and len(line) + int(line, 16) + 2 == length] == taken
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n",
+        b"0\r\n\r\n",
+        b"00\r\n\r\n",
+        b"-1\r\nxx\r\n",
+        b"1\r\nxx\r\n",
+        b"2\r\nxx\n\n",
+        b"2\nxxx\r\n",
+        b"02\r\nxx\r\n",
+        b" 2\r\nxx\r\n",
+        b"2 \r\nxx\r\n",
+        b"2;x\r\nxx\r\n",
+        b"0x2\r\nxx\r\n",
+        chunk(b"0123456789", b"%X"),
+        chunk(b"a") * 2,
+        chunk(b"a") + b"0\r\n\r\n",
+        chunk(b"a")[:-1],
+    ],
+)
+def test_what_is_not_just_one_plain_chunk_is_for_the_parser(data):
+    assert AnswerReader().framed(data) == 0
+
+
+TAKEN_FOR_CHUNKS = (
+    b"5\r\nhello\r\n",
+    b"hello\r\n" + b"x" * 14,
+    b"a",
+    b"\r\n",
+    b"0\r\n\r\n",
+    b"1\r\na\r\n0\r\n\r\n",
+    b"x" * 300,
+)
+LAST = (
+    b"0\r\n\r\n",
+    b"00;a=b\r\n\r\n",
+    b"0\r\nX-Late: 1\r\n\r\n",
+    b"0\r\n5: x\r\n\r\n",
+    b"zz\r\n",
+    b"0\r\n\r\n1\r\na\r\n",
+    b"",
+)
+SIZES = (b"%x", b"%X", b"0%x", b"%x;q=1", b"%x ", b'%x;q="5"')
+
+
+@given(data=st.data())
+def test_chunks_that_are_not_fed_are_read_as_those_that_are(data):
+    framed = [
+        chunk(payload, data.draw(st.sampled_from((b"%x", *SIZES))))
+        for payload in data.draw(st.lists(st.sampled_from(TAKEN_FOR_CHUNKS), max_size=6))
+    ]
+    last = data.draw(st.sampled_from(LAST))
+    wire = b"".join([OK, b"Transfer-Encoding: chunked\r\n\r\n", *framed, last])
+    bounds = [len(wire) - len(last) - sum(map(len, framed[at:])) for at in range(len(framed) + 1)]
+    near = st.builds(lambda bound, by: min(max(bound + by, 0), len(wire)), st.sampled_from(bounds), st.integers(-4, 12))
+    cuts = sorted(data.draw(st.sets(st.one_of(st.sampled_from(bounds), near), max_size=16)))
+    reads = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True) if start < end]
+    by_parser, body = read(*reads)
+    reader, skimmed_body, _ = skimmed(*reads)
+
+    assert (body, state(by_parser)) == (skimmed_body, state(reader))
+
+
+def test_a_chunk_within_a_chunk_is_none_wherever_the_reads_end():
+    head, wire = (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n",
+        chunk(b"a") + chunk(b"hello\r\n" + b"x" * 14) + b"0\r\n\r\n",
+    )
+    for cuts in combinations(range(len(wire) + 1), 3):
+        reads = [wire[start:end] for start, end in zip((0, *cuts), (*cuts, len(wire)), strict=True) if start < end]
+        reader, body, _ = skimmed(head, *reads)
+
+        assert (b"ahello\r\n" + b"x" * 14, (True, True, None)) == (body, state(reader)), reads
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b"1\r\na\r\n", b"1", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n1", b"5\r\nhello\r\n"],
+        [b"1\r\na", b"\r\n1", b"5\r\nhello\r\n"],
+        [b"1\r\na\r", b"\n1", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n", b"15;q=", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n", b"15\r\n", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n", b"0\r\n", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n0\r\n", b"5\r\nhello\r\n"],
+        [b"1\r\na\r\n0\r\nX-Late: 1\r\n", b"5\r\nhello\r\n"],
+        [b"5\r\nhello\r\n"],
+    ],
+)
+def test_what_only_looks_like_a_chunk_is_fed(reads):
+    """A size of which a part came before, a chunk within a chunk, trailers, and what comes before any chunk."""
+    reads = [OK + b"Transfer-Encoding: chunked\r\n\r\n", *reads]
+    by_parser, body = read(*reads)
+    reader, skimmed_body, unfed = skimmed(*reads)
+
+    assert (body, state(by_parser), 0) == (skimmed_body, state(reader), unfed)
+
+
+def test_chunks_that_come_one_by_one_are_not_fed():
+    reader, body, unfed = skimmed(
+        OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+        *(chunk(b"b"), chunk(b"c")[:2], chunk(b"c")[2:], chunk(b"d"), chunk(b"e") * 2, chunk(b"f"), b"0\r\n\r\n"),
+    )
+
+    assert (b"abcdeef", 3, (True, True, None)) == (body, unfed, state(reader))
+
+
+def test_a_new_answer_begins_with_nothing_left_of_the_last():
+    reader, _, _ = skimmed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(b"a"), chunk(b"b"), b"0\r\n\r\n")
+    reader.start(is_to_head=False)
+    reader.feed(OK + b"Content-Length: 6\r\n\r\n")
+
+    assert not reader.is_between
+    reader.feed(chunk(b"c"))
+    assert ([chunk(b"c")], (True, True, None)) == (reader.pieces, state(reader))
