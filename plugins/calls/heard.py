@@ -205,6 +205,13 @@ class Heard:
         choice.tokens += 1
         choice.add(said.member, said.text)
 
+    def saw_run(self, first: Said, texts: list[str]) -> None:
+        """The same of chunks that add these to one text, which is that of the first."""
+        self.chunks += len(texts)
+        choice = self._first if first.choice == 0 else self._choice(first.choice)
+        choice.tokens += len(texts)
+        choice.add(first.member, "".join(texts))
+
     def _choice(self, index: Any) -> HeardChoice:
         if index == 0 or not isinstance(index, int) or isinstance(index, bool):
             return self._first

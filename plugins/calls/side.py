@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from predawn.plugins import Chunk, Exchange, Reply
 from predawn.plugins.calls.bodies import side_body
@@ -14,7 +16,7 @@ from predawn.plugins.calls.booking import book, own_tokens, rebook, see_count, w
 from predawn.plugins.calls.heard import Heard
 from predawn.plugins.calls.plain import Said, said_plainly
 from predawn.plugins.calls.refused import Refused, body_of_refusal
-from predawn.plugins.calls.taking import SLICE_S, Untaken
+from predawn.plugins.calls.taking import SLICE_S, Turns, Untaken
 from predawn.plugins.calls.tokens import Entry, Tokens
 from predawn.proxy.exchange import tapped
 from predawn.proxy.upstreams.base import UpstreamError
@@ -27,7 +29,23 @@ SidePurpose: TypeAlias = Literal["serve", "sample", "probe", "verify"]
 Stopped: TypeAlias = Literal["", "cancelled", "deadline"]
 Take: TypeAlias = Callable[[Chunk, Said | None], bool]
 """Takes a chunk, of which a plain one is read already, or says that it cannot without waiting."""
+
+
+class TakesRuns(Protocol):
+    """Takes several plain chunks at a time, where a `Take` is given one."""
+
+    def takes(self, first: Said) -> bool:
+        """Whether chunks that add to the same text as this one are taken together now."""
+        ...
+
+    def taken(self, first: Said, texts: list[str], raws: list[bytes]) -> None:
+        """They came: what each adds, and as what event."""
+        ...
+
+
 T = TypeVar("T")
+LONGEST_RUN = 512
+"""Characters that are taken together before others get their turn."""
 TURNS = 100
 """Rounds of the event loop that an interrupted task gets to let go of what it waits for."""
 OPEN = "calls.open"
@@ -65,11 +83,13 @@ class SideCall:
         "_last",
         "_listener",
         "_reads_plainly",
+        "_run",
         "_said",
         "_serving",
         "_take",
         "_timeout_s",
         "_timer",
+        "_turns",
         "chunks",
         "exchange",
         "failure",
@@ -130,6 +150,8 @@ class SideCall:
         self._count = 0
         """Of the chunks that came."""
         self._take: Take | None = None
+        self._turns: Turns | None = None
+        self._run: TakesRuns | None = None
         self._said: Said | None = None
         """What the last chunk says, where it is a plain one."""
         self._listener: asyncio.Task[Any] | None = None
@@ -254,21 +276,30 @@ class SideCall:
         self._last = chunk
         return chunk
 
-    def listen(self, take: Take) -> Self:
+    def listen(self, take: Take, turns: Turns | None = None, run: TakesRuns | None = None) -> Self:
         """Iterate what this returns: `take` is given each chunk first, and what it takes needs no task to be woken.
 
         It is called from the read callback of the connection, with what a plain chunk says; it must not wait and must
         not be given back what it has returned `True` for. Nothing that follows a chunk that it did not take is read
-        before that one has been iterated over.
+        before that one has been iterated over. With `turns` it is called when these say, with all that came meanwhile;
+        and what plain chunks add to one text goes to `run` instead, where that takes it.
         """
         self._take = take
+        self._run = run
+        self._turns = turns
         return self
 
     def _chunks_of(self, reply: Reply) -> AsyncIterator[Chunk]:
         if self._take is not None and reply.is_raw and reply.source is not None and reply.split is split_events:
             source = tapped(reply.source)
             if source is not None:
-                return Untaken(source, self._offer, self.exchange.upstream)
+                return Untaken(
+                    source,
+                    self._offer,
+                    self.exchange.upstream,
+                    self._turns,
+                    self._offer_run if self._run is not None else None,
+                )
         return aiter(reply.chunks)
 
     def _offer(self, event: bytes) -> Chunk | None:
@@ -280,6 +311,33 @@ class SideCall:
         chunk = Chunk(event) if said is not None else event_chunk(event)
         self._saw(chunk, said)
         return None if self._take(chunk, said) else chunk
+
+    def _offer_run(self, events: deque[bytes]) -> bool:
+        """Take the events in front that add to one text, if there are any and they are wanted so."""
+        run = self._run
+        if run is None or len(events) < 2 or not self._reads_plainly or self.is_over or self.stopped:
+            return False
+        first = said_plainly(events[0])
+        if first is None or len(first.text) > LONGEST_RUN or not run.takes(first):
+            return False
+        texts, size = [first.text], len(first.text)
+        for event in islice(events, 1, None):
+            said = said_plainly(event)
+            if said is None or said.choice != first.choice or said.member != first.member:
+                break
+            size += len(said.text)
+            if size > LONGEST_RUN:
+                break
+            texts.append(said.text)
+        raws = [events.popleft() for _ in texts]
+        self.heard.saw_run(first, texts)
+        self._count += len(raws)
+        if self._keep:
+            self.chunks += map(Chunk, raws)
+        if self._followers:
+            self._tell()
+        run.taken(first, texts, raws)
+        return True
 
     def _saw(self, chunk: Chunk, said: Said | None) -> None:
         if said is not None:
@@ -417,7 +475,7 @@ class SideCall:
             finally:
                 self._book()
                 self._tell()
-                self._take = None  # no circle is left to be collected
+                self._take = self._run = None  # no circle is left to be collected
                 if self._listener is None:
                     self._iterator = None
 

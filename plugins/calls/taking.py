@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.sse import AT_ONCE, EventSplitter
@@ -23,6 +23,14 @@ SLICE_S = 0.004
 """How long events are offered before others get their turn."""
 
 
+class Turns(Protocol):
+    """Says when what has come is read."""
+
+    def add(self, answer: Untaken) -> None:
+        """Something has come of this answer: `read` it soon."""
+        ...
+
+
 def _nobody(event: bytes) -> Chunk | None:
     """Takes what comes after the end."""
 
@@ -30,9 +38,11 @@ def _nobody(event: bytes) -> Chunk | None:
 class Untaken:
     """Iterate it for the chunks that were not taken, in their order.
 
-    `offer` is called with each event from the read callback of the connection; it returns the chunk if somebody has to
-    wait for it. Nothing behind such a chunk is offered before the next one is asked for, nor is more kept than the
-    connection does by itself. What `offer` raises comes to whoever iterates.
+    `offer` is called with each event from the read callback of the connection, or when its turn has come if it is given
+    `turns`, for which the end of the answer does not wait; it returns the chunk if somebody has to wait for it.
+    `offer_run` is asked before, with all events that are there, and removes those that it takes together. Nothing behind
+    a chunk that is waited for is offered before the next one is asked for, nor is more kept than the connection does by
+    itself. What `offer` raises comes to whoever iterates.
     """
 
     __slots__ = (
@@ -40,18 +50,32 @@ class Untaken:
         "_error",
         "_events",
         "_is_busy",
+        "_is_due",
         "_is_ended",
         "_last_at",
         "_offer",
+        "_offer_run",
         "_source",
         "_splitter",
         "_timer",
+        "_turns",
         "_untaken",
         "_upstream",
         "_wake",
     )
 
-    def __init__(self, source: TappedSource, offer: Callable[[bytes], Chunk | None], upstream: str) -> None:
+    def __init__(
+        self,
+        source: TappedSource,
+        offer: Callable[[bytes], Chunk | None],
+        upstream: str,
+        turns: Turns | None = None,
+        offer_run: Callable[[deque[bytes]], bool] | None = None,
+    ) -> None:
+        self._offer_run = offer_run
+        self._turns = turns
+        self._is_due = False
+        """True while it waits for its turn."""
         self._source = source
         self._offer = offer
         self._upstream = upstream
@@ -103,15 +127,29 @@ class Untaken:
     def _begin(self) -> None:
         self._last_at = perf_counter()
         self._timer = asyncio.get_running_loop().call_later(self._source.idle_s, self._look)
-        self._source.listen(self._read)
+        self._source.listen(self._read if self._turns is None else self._came)
 
     def _end(self) -> None:
         if not self._is_ended:
             self._is_ended = True
-            self._offer = _nobody  # no circle is left to be collected
+            self._offer, self._offer_run = _nobody, None  # no circle is left to be collected
             self._source.listen(None)
             if self._timer is not None:
                 self._timer.cancel()
+
+    def _came(self) -> None:
+        """Something has come, or the connection is lost."""
+        if self._turns is None or self._source.is_complete or self._source.error is not None:
+            self._read()
+        elif not self._is_due:
+            self._is_due = True
+            self._turns.add(self)
+
+    def read(self) -> bool:
+        """Its turn has come."""
+        self._is_due = False
+        self._read()
+        return False
 
     def _read(self) -> None:
         """Something has come, or the connection is lost."""
@@ -146,7 +184,8 @@ class Untaken:
                     elif perf_counter() > until:
                         asyncio.get_running_loop().call_soon(self._read)
                         break
-                    self._untaken = self._offer(events.popleft())
+                    if self._offer_run is None or not self._offer_run(events):
+                        self._untaken = self._offer(events.popleft())
                 elif data := self._data or self._source.read_nowait():
                     self._last_at = perf_counter()
                     if len(data) > AT_ONCE:

@@ -16,6 +16,8 @@ SLICE_S = 0.001
 EACH_S = 0.0005
 """By how much each answer that is being read makes the others wait."""
 LONGEST_S = 0.2
+TURN_EACH_S, LONGEST_TURN_S = 0.00006, 0.03
+"""The same where a client waits for what is read: what is read together costs half as much even so."""
 
 
 class Behind(Protocol):
@@ -29,7 +31,9 @@ class Behind(Protocol):
 class Rounds:
     """Gives answers their turns to be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, each_s: float = EACH_S, longest_s: float = LONGEST_S) -> None:
+        self._each_s = each_s
+        self._longest_s = longest_s
         self.open = 0
         """Answers that are being read along."""
         self._behind: deque[Behind] = deque()
@@ -41,7 +45,7 @@ class Rounds:
         if self._is_called:
             return
         self._is_called = True
-        pause_s = min(self.open * EACH_S, LONGEST_S)
+        pause_s = min(self.open * self._each_s, self._longest_s)
         loop = asyncio.get_running_loop()
         if pause_s < SLICE_S:
             loop.call_soon(self._read)

@@ -35,6 +35,8 @@ MOST_CHARS = 4 << 20
 """Characters of the steps that may wait: what a client waits for is held as chunks, each of some hundred bytes."""
 SLICE_S = 0.001
 """How long checks begin before others get their turn."""
+AT_A_TIME = 16
+"""Tasks that begin with checks in one turn: of verifiers that wait each needs its own."""
 LONGEST_FEEDBACK = 2000
 LONGEST_CORRECTION = 1 << 16
 OUTCOMES = frozenset({"pass", "violation", "unsure"})
@@ -174,15 +176,16 @@ class Runner:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Have a task begin with the next check."""
+        """Have tasks begin with the next checks, in a slice that they share; and look again once they have."""
         self._is_called = False
-        found = self._next_in_turn()
-        if found is not None:
-            look = _Look(self, *found)
-            task = look.checks.tasks[look.check] = self._tasks.spawn(self._work(look), "verify")
-            task.add_done_callback(look.ended)
-            self._give_turn(look.checks)
-            self._call()
+        count = min(len(self._in_turn), self.limits.at_once - self._running, AT_A_TIME)
+        if count <= 0:
+            return
+        piece = _Slice()
+        for _ in range(count):
+            self._tasks.spawn(self._work(piece), "verify")
+        self._is_called = True
+        asyncio.get_running_loop().call_soon(self._begin)
 
     def _next_in_turn(self) -> tuple[Checks, Check] | None:
         """The check that begins next, of the answer whose turn it is; it has a place by this."""
@@ -204,22 +207,26 @@ class Runner:
                 return check
         return None
 
-    async def _work(self, look: _Look) -> None:
+    async def _work(self, piece: _Slice) -> None:
         """Run checks one after another, until one has had to wait or others are to get their turn."""
         task = asyncio.current_task()
         assert task is not None
-        until = perf_counter() + SLICE_S
+        found = None if piece.is_over else self._next_in_turn()
+        if found is None:
+            return
+        look = _Look(self, *found)
+        task.add_done_callback(look.ended)
         context = copy_context()
         while True:
+            look.checks.tasks[look.check] = task
+            self._give_turn(look.checks)
             await self._run(look)
-            if look.has_waited or task.cancelling() or perf_counter() > until or copy_context() != context:
+            if look.has_waited or task.cancelling() or piece.is_over or copy_context() != context:
                 return  # what a verifier leaves in its context is for no other
             found = self._next_in_turn()
             if found is None:
                 return
             look.checks, look.check = found
-            look.checks.tasks[look.check] = task
-            self._give_turn(look.checks)
 
     async def _run(self, look: _Look) -> None:
         checks, check = look.checks, look.check
@@ -280,6 +287,22 @@ class Runner:
         self._meters.checked(check)
         checks.settled(check)
         check.cut.forget()
+
+
+class _Slice:
+    """The time that checks which begin in one turn of the event loop have together; it runs from the first of them."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        now = perf_counter()
+        if not self._until:
+            self._until = now + SLICE_S
+        return now > self._until
 
 
 def _to_nobody(check: Check) -> None:

@@ -79,6 +79,20 @@ class _Source:
     """What stays in the answer, of choices that were cut off."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What one call brings together goes to the answer that it is part of."""
+
+    answer: Streaming
+    source: _Source
+
+    def takes(self, first: Said) -> bool:
+        return self.answer.takes_run(self.source, first)
+
+    def taken(self, first: Said, texts: list[str], raws: list[bytes]) -> None:
+        self.answer.taken_run(self.source, first, texts, raws)
+
+
 class Streaming:
     """One answer, made by one call or by several."""
 
@@ -110,6 +124,7 @@ class Streaming:
         """Where chunks go while the client's side waits for them."""
         self._reads_late = mode == "optimistic" and exchange.route in LATE_ROUTES
         """Plain chunks are sent where they come and read in rounds: in batches that costs a quarter as much."""
+        self._rounds = tools.rounds if self._reads_late else tools.turns
         self._late: list[Said] = []
         """What was sent and is not read yet."""
         self._late_chars = 0
@@ -149,8 +164,8 @@ class Streaming:
     # -- chunks out
 
     async def _chunks(self, first: _Source) -> AsyncGenerator[Chunk, None]:
-        rounds = self._watching.tools.rounds
-        rounds.open += self._reads_late
+        rounds = self._rounds
+        rounds.open += 1
         try:
             self._listen(first)
             while True:
@@ -175,7 +190,7 @@ class Streaming:
             for chunk in self._writer.end():
                 yield chunk
         finally:
-            rounds.open -= self._reads_late
+            rounds.open -= 1
             await self._close()
 
     def _passed_to(self, take: Take[Chunk] | None) -> None:
@@ -213,7 +228,8 @@ class Streaming:
         error: Exception | None = None
         try:
             async with source.side as side:
-                async for chunk in side.listen(partial(self._taken, source)):
+                turns = (None, None) if self._reads_late else (self._rounds, _Runs(self, source))
+                async for chunk in side.listen(partial(self._taken, source), *turns):
                     await self._heard(source, chunk)
                     if len(self._out) >= MOST_UNSENT:
                         self._has_room.clear()
@@ -275,6 +291,16 @@ class Streaming:
                 self._do(self._flow.said(mine))
         return True
 
+    def takes_run(self, source: _Source, first: Said) -> bool:
+        """Whether plain chunks are acted upon together."""
+        is_only_maker = not self._makers and source is self._sources[0]
+        return is_only_maker and (first.member == "text") is self._is_text and len(self._out) < MOST_UNSENT
+
+    def taken_run(self, source: _Source, first: Said, texts: list[str], raws: list[bytes]) -> None:
+        """Plain chunks that were read together."""
+        if not source.is_over:
+            self._do(self._flow.added_run(first.choice, KEYS[first.member], first.member, texts, raws))
+
     def _passes(self, said: Said, chunk: Chunk) -> bool:
         """Whether a chunk could be sent at once, to be read later."""
         size = len(said.text)
@@ -286,7 +312,7 @@ class Streaming:
         if not self._flow.goes_on(said.choice, KEYS[said.member]) or not take((chunk,)):
             return False
         if not self._late:
-            self._watching.tools.rounds.add(self)
+            self._rounds.add(self)
         self._late.append(said)
         self._late_chars += size
         return True

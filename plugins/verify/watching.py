@@ -13,7 +13,7 @@ from predawn.plugins.verify.looks import Looks
 from predawn.plugins.verify.modes.rules import Rules
 from predawn.plugins.verify.reading import Part, one_by_one, with_text
 from predawn.plugins.verify.result import LOOKED_KEY, MOST_LOOKED, STATE_KEY, VerifyResult
-from predawn.plugins.verify.rounds import Rounds
+from predawn.plugins.verify.rounds import LONGEST_TURN_S, TURN_EACH_S, Rounds
 from predawn.plugins.verify.runner import Checks
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Tools:
     meters: VerifyMeters
     ways: Ways
     rounds: Rounds = field(default_factory=Rounds)
+    """For answers that are read behind what is sent."""
+    turns: Rounds = field(default_factory=lambda: Rounds(TURN_EACH_S, LONGEST_TURN_S))
+    """For answers that are held until they are read, which the client waits for."""
 
 
 def most_choices(exchange: Exchange) -> int:

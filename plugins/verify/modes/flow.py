@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from predawn.plugins import Chunk
 from predawn.plugins.verify.cutting import LONGEST_STEP
 from predawn.plugins.verify.mending import Mending, mend
 from predawn.plugins.verify.modes.holding import Held, HeldText, Holding, Span
@@ -29,7 +30,6 @@ from predawn.plugins.verify.reading import (
 from predawn.plugins.verify.trace import EVERYTHING, Check, Trace, is_behind
 
 if TYPE_CHECKING:
-    from predawn.plugins import Chunk
     from predawn.plugins.verify.modes.rules import Deed, Rule
     from predawn.proxy.exchange import RouteName
     from predawn.proxy.extensions import RegisteredVerifier
@@ -198,6 +198,24 @@ class Flow:
         if holding.add(HeldText(chunk.raw, index, key, member, text, end)):
             return actions  # what it stands behind waits for a verdict
         return actions + self._release(choice)
+
+    def added_run(self, index: int, key: Key, member: str, texts: Sequence[str], raws: Sequence[bytes]) -> list[Action]:
+        """`added` of several chunks, which came together, at half the cost."""
+        choice = self._choices.get(index)
+        if choice is None or not self.head or key.where not in choice.members or not choice.rule.holds:
+            each = zip(texts, raws, strict=True)
+            return [action for text, raw in each for action in self.added(index, key, member, text, Chunk(raw))]
+        if choice.is_over or choice.is_finished:
+            return []
+        ends = list(accumulate(map(len, texts), initial=choice.trace.length(key)))[1:]
+        checks, _ = choice.trace.add(key, "".join(texts))
+        choice.mark(key, *ends)
+        actions = self._ask(choice, checks) if checks else []
+        holding = choice.holding
+        is_behind = len(holding) > 0
+        for raw, text, end in zip(raws, texts, ends, strict=True):
+            holding.add(HeldText(raw, index, key, member, text, end))
+        return actions if is_behind else actions + self._release(choice)  # else what it stands behind waits
 
     def goes_on(self, index: int, key: Key) -> bool:
         """Whether more of a text may be sent before it is read. `came` must be told of it before anything else is."""
