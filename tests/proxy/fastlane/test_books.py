@@ -23,6 +23,7 @@ DETAILED = (
     b'"completion_tokens_details":{"reasoning_tokens":6}}}'
 )
 CREATED = ANSWER.replace(b"200 OK", b"201 Created")
+CREATED_EVENTS = EVENTS_HEAD.replace(b"200 OK", b"201 Created")
 MESSAGE = b'{"usage":{"input_tokens":3,"output_tokens":2,"cache_read_input_tokens":4,"cache_creation_input_tokens":1}}'
 
 STORIES: dict[str, tuple[str, bool, list[bytes]]] = {
@@ -34,6 +35,18 @@ STORIES: dict[str, tuple[str, bool, list[bytes]]] = {
     "whole to a stream": ("chat/completions", True, [ANSWER]),
     "stream": ("chat/completions", True, [EVENTS_HEAD + chunk(EVENT), chunk(EVENT), chunk(USED), chunk(DONE) + LAST]),
     "stream without usage": ("chat/completions", True, [EVENTS_HEAD + chunk(EVENT), chunk(EVENT + DONE) + LAST]),
+    "stream of one event": ("chat/completions", True, [EVENTS_HEAD + chunk(DONE) + LAST]),
+    "stream of nothing": ("embeddings", True, [EVENTS_HEAD + LAST]),
+    "stream with details in pieces": (
+        "chat/completions",
+        True,
+        [
+            EVENTS_HEAD,
+            *(chunk((b"data: " + DETAILED + b"\n\n" + DONE)[at : at + 40]) for at in range(0, 180, 40)),
+            LAST,
+        ],
+    ),
+    "created stream": ("chat/completions", True, [CREATED_EVENTS + chunk(EVENT), chunk(DONE) + LAST]),
     "completions": ("completions", False, [ANSWER]),
     "stream of completions": ("completions", True, [EVENTS_HEAD + chunk(EVENT), chunk(USED + DONE) + LAST]),
     "responses": ("responses", True, [EVENTS_HEAD + chunk(OPENING), chunk(COMPLETED) + LAST]),
