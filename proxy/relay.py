@@ -99,7 +99,7 @@ class StreamMeter:
         """True once the answer's end mark was there, or an error that explains why not."""
         if self._watch is not None:
             return self._watch.ended or has_ended(self.tail, self.route)
-        return (bool(self._tail) and self._tail[-1].endswith(_DONE)) or has_ended(self.tail, self.route)
+        return b"".join(self._tail[-2:]).endswith(_DONE) or has_ended(self.tail, self.route)
 
     @property
     def usage(self) -> Usage | None:

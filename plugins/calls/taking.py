@@ -40,9 +40,9 @@ class Untaken:
 
     `offer` is called with each event from the read callback of the connection, or when its turn has come if it is given
     `turns`, for which the end of the answer does not wait; it returns the chunk if somebody has to wait for it.
-    `offer_run` is asked before, with all events that are there, and removes those that it takes together. Nothing behind
-    a chunk that is waited for is offered before the next one is asked for, nor is more kept than the connection does by
-    itself. What `offer` raises comes to whoever iterates.
+    `offer_run` is asked before, with all events that are there, and removes those that it takes together. Nothing
+    behind a chunk that is waited for is offered before the next one is asked for, nor is more kept than the connection
+    does by itself. What `offer` raises comes to whoever iterates.
     """
 
     __slots__ = (
@@ -174,7 +174,7 @@ class Untaken:
         found = False
         self._is_busy = True
         events, until = self._events, 0.0
-        with self:
+        try:
             while self._untaken is None and self._error is None and not self._is_ended:
                 if events:
                     if not found:
@@ -195,6 +195,8 @@ class Untaken:
                     events.extend(self._splitter.feed(data))
                 else:
                     break
+        except Exception as exc:  # noqa: BLE001 - out of a read callback it would end the connection: whoever iterates gets it
+            self._error = exc
         self._is_busy = False
         return found
 
@@ -208,12 +210,3 @@ class Untaken:
             self._call()
         else:
             self._timer = asyncio.get_running_loop().call_later(idle_s - quiet_s, self._look)
-
-    def __enter__(self) -> None:
-        """An error in a read callback would end the connection and be logged; it is for whoever iterates."""
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
-        if isinstance(exc, Exception):
-            self._error = exc
-            return True
-        return False

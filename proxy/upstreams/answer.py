@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
 SIZES_KEPT = 4 << 10
-"""Of chunks that are no larger the size lines are remembered."""
+"""Of so many lengths of chunks the size lines are remembered."""
 TRANSFER_ENCODING = b"transfer-encoding"
 KEPT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 """In `Keep-Alive`, as Node, llama.cpp and others send it."""
@@ -106,7 +107,7 @@ class AnswerReader:
         another way than the usual. Most reads of a stream bring one chunk, and the parser with its calls would cost
         them 2 µs, 5 µs where the caches are cold.
         """
-        line = _SIZE_LINES.get(len(data)) or _size_line(len(data))
+        line = _size_line(len(data))
         return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
 
     def feed(self, data: bytes) -> None:
@@ -201,21 +202,14 @@ class AnswerReader:
             self.is_reusable = self._parser.should_keep_alive()
 
 
-_SIZE_LINES: dict[int, bytes] = {}
-"""By the length of a whole chunk, framing and all, the line with its size."""
-
-
+@lru_cache(SIZES_KEPT)
 def _size_line(length: int) -> bytes:
     """The line that a chunk of this length, framing and all, begins with; empty if none can have it."""
     for digits in range(1, len(b"%x" % length) + 1):
         line = b"%x\r\n" % max(length - digits - 4, 0)
         if len(line) == digits + 2 and line != b"0\r\n":
-            break
-    else:
-        line = b""
-    if length <= SIZES_KEPT:
-        _SIZE_LINES[length] = line
-    return line
+            return line
+    return b""
 
 
 def _deaf(data: bytes) -> None:

@@ -88,7 +88,14 @@ class AnswerSource:
             self._connection.pause()
 
     def on_chunk(self, framed: bytes, at: int) -> None:
-        self.on_body(framed[at:-2])
+        data = framed[at:-2]
+        if self._size + len(data) > MAX_UNREAD_BYTES or self._listener is None:
+            self.on_body(data)
+            return
+        self._pieces.append(data)
+        self._size += len(data)
+        self.received += len(data)
+        self._listener()
 
     def on_end(self) -> None:
         self._connection = None

@@ -110,6 +110,8 @@ class Holding:
         chunks = self._release_texts()
         while self._held:
             held = self._held[0]
+            if isinstance(held, HeldText) and self._limit(held.key) <= held.start:
+                break  # nothing of it is verified, as mostly; to find that out below takes five objects
             if self._may_go(held):
                 self._held.popleft()
                 self._has_begun = True
