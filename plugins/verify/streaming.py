@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 MOST_UNSENT = 1024
 """Chunks that may wait for a client; beyond it the upstream has to."""
+FEW_UNSENT = 3
+"""So many are handed on one by one sooner than in one go."""
 LATE_ROUTES = frozenset({"chat", "completions"})
 """Whose plain chunks leave as they came."""
 AT_ONCE = 8
@@ -169,8 +171,12 @@ class Streaming:
         try:
             self._listen(first)
             while True:
+                is_offered = False
                 while self._out:
                     yield self._out.popleft()
+                    if len(self._out) > FEW_UNSENT and self._take is not None and not is_offered:
+                        is_offered = True
+                        await self._offer_rest()
                 self._has_room.set()
                 if self._error is not None:
                     raise self._error
@@ -192,6 +198,19 @@ class Streaming:
         finally:
             rounds.open -= 1
             await self._close()
+
+    async def _offer_rest(self) -> None:
+        """Wait for a moment, in which all that is there may be taken: one by one it costs ten times as much."""
+
+        def offer() -> None:
+            self._send()
+            self._woken()
+
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        loop.call_soon(offer)
+        await self._wake
+        self._wake = None
 
     def _passed_to(self, take: Take[Chunk] | None) -> None:
         self._take = take
