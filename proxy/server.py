@@ -228,9 +228,9 @@ async def running(
             log.info("serving on %s, metrics on port %d; %s", url, admin.port, access.describe())
         gc.collect()
         gc.freeze()  # what was built until now is never collected: about 10 % of a request's CPU
-        # rarer than the default, yet garbage in circles stays below some 10 MB; what is gone through at a time stays
-        # below 100,000 objects, which takes 15 ms: of 500 verified streams it was 200,000, and everybody waited 80
-        gc.set_threshold(50_000, 1, 300)
+        # rarer than the default, yet garbage in circles stays below some 25 MB; 50,000 objects gone through at a time made
+        # everybody wait 50 ms while 500 verified streams began, which 20,000 are not reached by
+        gc.set_threshold(20_000, 10, 300)
         yield Server(settings, app, shared, jobs, doors, api=listening, admin=admin, certificate=certificate)
 
 
