@@ -155,7 +155,7 @@ class Untaken:
         """Something has come, or the connection is lost."""
         if self._wake is None or self._is_busy:
             return  # whoever iterates is at work, and will look for itself
-        if not self._offer_all():
+        if not self._offer_all() or self._source.error is not None:
             self._look_for_error()
         if self._untaken is not None or self._error is not None or self._source.at_end:
             self._call()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _STREAM_LINES = "".join(f"{name}: {value}\r\n" for name, value in STREAM_HEADERS.items()).encode()
-_PASSES, _STAYS, _TYPE, _IDENT, _TIME, _CONNECTION, _ENCODING, _OURS = range(8)
+_OVERRIDDEN = tuple(f"{name.lower()}:".encode() for name in STREAM_HEADERS)
+_PASSES, _STAYS, _TYPE, _IDENT, _TIME, _CONNECTION, _ENCODING = range(7)
 _KINDS: dict[bytes, int] = {name.encode(): _STAYS for name in (*NOT_DOWNSTREAM, "x-predawn-upstream")} | {
-    **{name.lower().encode(): _OURS for name in STREAM_HEADERS},
     b"content-type": _TYPE,
     b"x-request-id": _IDENT,
     b"openai-processing-ms": _TIME,
@@ -52,14 +52,14 @@ class Dates:
 class AnswerLines:
     """An upstream's header lines that a client may see, and what the relay must know of all of them."""
 
-    __slots__ = ("_for_stream", "is_events", "is_unusual", "lines", "told_ms")
+    __slots__ = ("is_events", "is_unusual", "lines", "told_ms")
 
     def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.is_events = False
         self.is_unusual = False
         """True where the full lane must look: headers named by `Connection`, a compressed body, two types."""
         self.told_ms = False
-        lines, for_stream = [], []
+        lines = []
         has_type = False
         for name, value in headers:
             kind = _KINDS.get(name)
@@ -68,9 +68,7 @@ class AnswerLines:
             if kind == _STAYS:
                 continue
             if kind == _IDENT:
-                line = b"x-upstream-request-id: %b\r\n" % value
-                lines.append(line)
-                for_stream.append(line)
+                lines.append(b"x-upstream-request-id: %b\r\n" % value)
                 continue
             if kind == _CONNECTION:
                 self.is_unusual = self.is_unusual or value.lower() not in _USUAL_CONNECTIONS
@@ -84,14 +82,10 @@ class AnswerLines:
                 self.is_events = value.startswith(b"text/event-stream")
             elif kind == _TIME:
                 self.told_ms = True
-            line = b"%b: %b\r\n" % (name, value)
-            lines.append(line)
-            if kind not in (_TYPE, _OURS):
-                for_stream.append(line)
+            lines.append(b"%b: %b\r\n" % (name, value))
         self.lines = lines
-        for_stream.append(_STREAM_LINES)
-        self._for_stream = for_stream
 
     def for_stream(self) -> bytes:
         """The lines of a stream, with our own where both would say how it is to be read."""
-        return b"".join(self._for_stream)
+        kept = [line for line in self.lines if not line.lower().startswith(_OVERRIDDEN)]
+        return b"".join(kept) + _STREAM_LINES

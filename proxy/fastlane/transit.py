@@ -117,7 +117,7 @@ class Transit:
         self.arrived_at = service.tools.clock.now()
         self.ident = self.plan.offered_id or new_request_id(self.arrived_at)
         service.conversations.add(self)
-        service.in_flight[self.plan.route.name].inc()
+        service.in_flight[self.plan.route.name].value += 1
         self.leg.station.in_flight += 1
         if self.head.stream is True:
             self._spare = StreamMeter(self.plan.route.name), UsageHider() if self.hides else WholeEvents()
@@ -351,7 +351,7 @@ class Transit:
         self._is_over = True
         service = self.service
         service.conversations.discard(self)
-        service.in_flight[self.plan.route.name].dec()
+        service.in_flight[self.plan.route.name].value -= 1
         self.leg.station.in_flight -= 1
 
     def _end(self, usage: Usage | None) -> None:

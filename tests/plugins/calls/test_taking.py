@@ -289,3 +289,130 @@ def test_nearly_all_chunks_are_plain() -> None:
 
     assert said_plainly(common) == Said(0, "content", "a")
     assert said_plainly(event("b")) == Said(0, "content", "b")
+
+
+class ByHand:
+    """Turns that come when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Untaken] = []
+
+    def add(self, answer: Untaken) -> None:
+        self.waiting.append(answer)
+
+    def come(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for answer in waiting:
+            assert not answer.read()
+
+
+class Runs:
+    """Takes plain chunks together, up to a text that it does not want."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[str]] = []
+
+    def takes(self, first: Said) -> bool:
+        return first.text != "alone"
+
+    def taken(self, first: Said, texts: list[str], raws: list[bytes]) -> None:
+        assert texts[0] == first.text
+        assert [said_plainly(raw) for raw in raws] == [Said(first.choice, first.member, text) for text in texts]
+        self.runs.append(texts)
+
+
+async def turned(
+    source: Fed, turns: ByHand, runs: Runs | None = None
+) -> tuple[SideCall, list[str], asyncio.Task[None]]:
+    """A call whose chunks are taken in turns: all of them, and noted."""
+
+    async def call(exchange: Exchange) -> Reply:
+        exchange.end_with(source.aclose)
+        return Reply(200, {"Content-Type": "text/event-stream"}, source=source, split=split_events)
+
+    calls: CallNext = call
+    side, taken = SideCall(Exchange(b'{"model":"m"}'), calls, keep=True), list[str]()
+
+    def take(chunk: Chunk, said: Said | None) -> bool:
+        del chunk
+        taken.append(said.text if said is not None else "?")
+        return True
+
+    async def listen() -> None:
+        async with side:
+            async for _ in side.listen(take, turns, runs):
+                raise AssertionError("everything was taken")
+
+    task = Tasks().spawn(listen(), "listen")
+    await settle()
+    return side, taken, task
+
+
+async def test_what_comes_waits_for_its_turn_and_then_all_of_it_is_read() -> None:
+    source, turns = Fed(), ByHand()
+    _, taken, task = await turned(source, turns)
+    source.feed(event("one"))
+    source.feed(event("two"))
+    before, waiting = list(taken), len(turns.waiting)
+    turns.come()
+    read = list(taken)
+    source.feed(DONE, ends=True)
+    await task
+
+    assert (before, waiting, read, taken) == ([], 1, ["one", "two"], ["one", "two", "?"])
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_the_end_waits_for_no_turn(is_lost: bool) -> None:
+    source, turns = Fed(), ByHand()
+    _, taken, task = await turned(source, turns)
+    source.feed(event("one"))
+    if is_lost:
+        source.error = UpstreamError("up", "truncated", "the answer was cut off", sent_nothing=False)
+        source.feed(b"")
+        with pytest.raises(UpstreamError, match="cut off"):
+            await task
+    else:
+        source.feed(DONE, ends=True)
+        await task
+    turns.come()
+
+    assert taken[:1] == ["one"]
+
+
+async def test_a_turn_after_the_end_reads_nothing() -> None:
+    source, turns = Fed(), ByHand()
+    side, taken, task = await turned(source, turns)
+    source.feed(event("one"))
+    await side.cancel()
+    await task
+    turns.come()
+
+    assert taken == []
+
+
+@given(
+    st.lists(st.sampled_from(["a", "bc", "alone", "x" * 300, "y" * 600]), min_size=1, max_size=12), st.integers(1, 5)
+)
+@settings(deadline=None)
+def test_what_is_taken_together_is_what_is_taken_alone(texts: list[str], size: int) -> None:
+    async def heard() -> tuple[Heard, list[str], list[list[str]], int]:
+        source, turns, runs = Fed(), ByHand(), Runs()
+        source.idle_s = 5.0
+        side, taken, task = await turned(source, turns, runs)
+        for at in range(0, len(texts), size):
+            source.feed(b"".join(map(event, texts[at : at + size])))
+            while turns.waiting:
+                turns.come()
+                await settle()
+        source.feed(DONE, ends=True)
+        await task
+        return side.heard, taken, runs.runs, len(side.chunks)
+
+    found, taken, runs, kept = asyncio.run(heard())
+
+    assert found.text == "".join(texts)
+    assert (found.choices[0].tokens, found.chunks, kept) == (len(texts), len(texts), len(texts) + 1)
+    assert sorted([*taken, *(text for run in runs for text in run)]) == sorted([*texts, "?"])
+    assert all(len("".join(run)) <= 512 for run in runs)
+    assert all("alone" != run[0] for run in runs)

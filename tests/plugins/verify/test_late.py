@@ -16,7 +16,7 @@ from predawn.plugins import Chunk, Exchange, Reply, Verdict
 from predawn.plugins.testing import settle
 from predawn.plugins.verify.continuing import Ways
 from predawn.plugins.verify.meters import VerifyMeters
-from predawn.plugins.verify.modes.flow import Ask, Flow
+from predawn.plugins.verify.modes.flow import Ask, Flow, Send
 from predawn.plugins.verify.modes.rules import Rule, Rules
 from predawn.plugins.verify.reading import CONTENT
 from predawn.plugins.verify.rounds import Rounds
@@ -213,3 +213,62 @@ def test_only_a_text_that_has_begun_and_not_ended_goes_on():
     flow.ended(0)
 
     assert not flow.goes_on(0, CONTENT)
+
+
+def holding(mode):
+    flow = Flow([registered(Does("reads", lambda *_: PASS))], "chat", partial(Rule, mode, Rules()))
+    actions = flow.added(0, CONTENT, "content", "Begun. ", Chunk(event("Begun. ")))
+    return flow, actions
+
+
+def played(flow, actions, verdict):
+    """What is sent, all checks having come to this word."""
+    sent, waiting = [], list(actions)
+    while waiting:
+        action = waiting.pop(0)
+        if isinstance(action, Ask):
+            action.check.verdict = verdict
+            waiting += flow.settled(action.check)
+        elif isinstance(action, Send):
+            sent.append(action.chunk.raw)
+    return sent
+
+
+@pytest.mark.parametrize("mode", ["gate", "intervene", "optimistic"])
+@pytest.mark.parametrize("verdict", [PASS, Verdict("unsure")])
+@given(texts=PIECES, size=st.integers(1, 9))
+def test_what_is_held_and_sent_is_the_same_however_many_chunks_come_at_once(mode, verdict, texts, size):
+    (one, first), (other, begun) = holding(mode), holding(mode)
+    raws = [event(f"{at}") for at in range(len(texts))]
+    alone, together = played(one, first, verdict), played(other, begun, verdict)
+    for text, raw in zip(texts, raws, strict=True):
+        alone += played(one, one.added(0, CONTENT, "content", text, Chunk(raw)), verdict)
+    for at in range(0, len(texts), size):
+        batch = texts[at : at + size], raws[at : at + size]
+        together += played(other, other.added_run(0, CONTENT, "content", *batch), verdict)
+
+    assert together == alone
+    for at in range(40):
+        assert other._choices[0].keep(lambda _: 40 - at) == one._choices[0].keep(lambda _: 40 - at)
+
+
+@pytest.mark.parametrize("mode", ["gate", "intervene"])
+async def test_a_held_answer_is_read_in_its_turn_and_leaves_in_few_writes(mode):
+    seen = []
+    stream = Stream(Does("reads", lambda step, _: seen.append(step.text) or PASS))
+    stream.plan = Plan(mode, stream.plan.verifiers, Rules(), 8192)
+    await stream.begin("One. ")
+    stream.tools.turns.open = 10_000
+    for text in ("Two", ". ", "Thr", "ee", ". ", "Fo", "ur", ". ", "x"):
+        stream.source.feed(event(text))
+    await settle()
+    before = list(seen)
+    await asyncio.sleep(0.05)
+    await settle()
+    later = list(seen)
+    await stream.end()
+
+    assert before == ["One."]
+    assert later == ["One.", " Two.", " Three.", " Four."]
+    assert stream.text == "One. Two. Three. Four. x"
+    assert stream.tools.turns.open == 9_999

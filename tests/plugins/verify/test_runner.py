@@ -346,3 +346,46 @@ async def test_a_server_that_stops_leaves_no_check_behind():
     assert len(desk.tasks) == 0
     assert checks.is_idle
     assert desk.meters.seen == ["shed"] * 7
+
+
+async def test_checks_that_wait_begin_together():
+    begun, turns, gate = [], 0, asyncio.Event()
+
+    async def wait(step):
+        begun.append(turns)
+        await gate.wait()
+        return PASS
+
+    desk = Desk(does(lambda step, _: wait(step)), per_answer=8)
+    for _ in range(40):
+        desk.answer(1)
+    while len(begun) < 40 and turns < 100:
+        await asyncio.sleep(0)
+        turns += 1
+    gate.set()
+    await settle()
+
+    assert len(begun) == len(desk.settled) == 40
+    assert turns <= 8  # of the event loop: one for each of them would be 40
+
+
+async def test_checks_that_work_share_one_slice(monkeypatch):
+    now, turns, work = 0.0, 0, []
+
+    def worked(*_):
+        nonlocal now
+        now += 0.6 * runner.SLICE_S
+        work.append(turns)
+        return PASS
+
+    monkeypatch.setattr(runner, "perf_counter", lambda: now)
+    desk = Desk(does(worked), per_answer=8)
+    for _ in range(30):
+        desk.answer(1)
+    while len(work) < 30 and turns < 200:
+        await asyncio.sleep(0)
+        turns += 1
+    await settle()
+
+    assert len(desk.settled) == 30
+    assert max(work.count(turn) for turn in work) <= 2  # the second one ends the slice
