@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -178,7 +179,11 @@ class Runner:
     def _begin(self) -> None:
         """Have tasks begin with the next checks, in a slice that they share; and look again once they have."""
         self._is_called = False
-        count = min(len(self._in_turn), self.limits.at_once - self._running, AT_A_TIME)
+        in_turn = self._in_turn
+        while in_turn and not in_turn[0].wanted:  # its answer is over
+            in_turn.popleft().is_in_turn = False
+        ready = sum(checks.wanted > 0 for checks in islice(in_turn, AT_A_TIME))
+        count = min(ready, self.limits.at_once - self._running)
         if count <= 0:
             return
         piece = _Slice()

@@ -389,3 +389,14 @@ async def test_checks_that_work_share_one_slice(monkeypatch):
 
     assert len(desk.settled) == 30
     assert max(work.count(turn) for turn in work) <= 2  # the second one ends the slice
+
+
+async def test_no_task_begins_for_an_answer_that_is_over():
+    desk = Desk(does(lambda *_: PASS))
+    for _ in range(3):
+        desk.answer(2).close()
+    await asyncio.sleep(0)
+
+    assert len(desk.tasks) == 0
+    await settle()
+    assert desk.settled == []
