@@ -174,7 +174,7 @@ class Untaken:
         found = False
         self._is_busy = True
         events, until = self._events, 0.0
-        try:
+        with self:
             while self._untaken is None and self._error is None and not self._is_ended:
                 if events:
                     if not found:
@@ -195,8 +195,6 @@ class Untaken:
                     events.extend(self._splitter.feed(data))
                 else:
                     break
-        except Exception as exc:  # noqa: BLE001 - out of a read callback it would end the connection: whoever iterates gets it
-            self._error = exc
         self._is_busy = False
         return found
 
@@ -210,3 +208,12 @@ class Untaken:
             self._call()
         else:
             self._timer = asyncio.get_running_loop().call_later(idle_s - quiet_s, self._look)
+
+    def __enter__(self) -> None:
+        """An error in a read callback would end the connection and be logged; it is for whoever iterates."""
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
+        if isinstance(exc, Exception):
+            self._error = exc
+            return True
+        return False
