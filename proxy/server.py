@@ -228,8 +228,8 @@ async def running(
             log.info("serving on %s, metrics on port %d; %s", url, admin.port, access.describe())
         gc.collect()
         gc.freeze()  # what was built until now is never collected: about 10 % of a request's CPU
-        # rarer than the default, yet garbage in circles stays below some 20 MB; to go through 50,000 objects takes 50 ms
-        # and more, in which everybody waits: 500 verified streams in `optimistic` did so twice a second at 20,000
+        # rarer than the default, yet garbage in circles stays below some 20 MB; going through 50,000 objects takes 50
+        # ms and more, in which everybody waits: 500 verified streams in `optimistic` did so twice a second at 20,000
         gc.set_threshold(100_000, 1, 300)
         yield Server(settings, app, shared, jobs, doors, api=listening, admin=admin, certificate=certificate)
 
