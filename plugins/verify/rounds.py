@@ -17,7 +17,7 @@ EACH_S = 0.0005
 """By how much each answer that is being read makes the others wait."""
 LONGEST_S = 0.2
 TURN_EACH_S, LONGEST_TURN_S = 0.00006, 0.03
-"""The same where a client waits for what is read: what is read together costs half as much even so."""
+"""The same where a client waits for what is read."""
 
 
 class Behind(Protocol):

@@ -200,7 +200,7 @@ class Streaming:
             await self._close()
 
     async def _offer_rest(self) -> None:
-        """Wait for a moment, in which all that is there may be taken: one by one it costs ten times as much."""
+        """Wait for a moment, in which all that is there may be taken: one by one each passes all that stands around."""
 
         def offer() -> None:
             self._send()

@@ -200,7 +200,7 @@ class Flow:
         return actions + self._release(choice)
 
     def added_run(self, index: int, key: Key, member: str, texts: Sequence[str], raws: Sequence[bytes]) -> list[Action]:
-        """`added` of several chunks, which came together, at half the cost."""
+        """`added` of several chunks, which came together: their text is cut into steps once."""
         choice = self._choices.get(index)
         if choice is None or not self.head or key.where not in choice.members or not choice.rule.holds:
             each = zip(texts, raws, strict=True)
