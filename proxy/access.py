@@ -30,6 +30,8 @@ from predawn.proxy.store import StoreError, sqlite_path
 from predawn.proxy.strangers import stranger
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from predawn.proxy.clock import Clock
     from predawn.proxy.keys import Key
     from predawn.proxy.settings import PriceSettings, Settings
@@ -241,8 +243,7 @@ class Access:
             await self._clock.sleep(SYNC_S)
             try:
                 async with self._syncing:
-                    await self._refresh(self._keyring)
-                    await self._sync()
+                    await self._catch_up()
             except StoreError as exc:
                 if not is_failing:
                     log.warning("keys stay as they were, and usage waits in memory: %s", exc)
@@ -251,6 +252,12 @@ class Access:
             if is_failing:
                 log.info("the state works again")
             is_failing = False
+
+    async def _catch_up(self) -> None:
+        if not await self._sync(unless=self._keyring.is_behind):  # one visit to the store does it nearly always
+            await self._refresh(self._keyring)
+            await self._sync()
+        await self._provide_rates(self._keyring)
 
     async def _refresh(self, keyring: Keyring) -> None:
         if self._store is None:
@@ -265,18 +272,28 @@ class Access:
         finally:
             if keyring.state != before:
                 self.epoch += 1
+        await self._provide_rates(keyring)
+
+    async def _provide_rates(self, keyring: Keyring) -> None:
         if keyring.has_rates and self._rates is None and not self._settings.access.limits_url:
             self._rates = await _open_rates(None, self._clock)
 
-    async def _sync(self) -> None:
-        if self._store is not None:
-            await self._book.sync(self._store, reads_spend=self._keyring.has_budgets)
-        if self._rates is None:
-            return
+    async def _sync(self, *, unless: Callable[[Connection], bool] | None = None) -> bool:
+        """Bring together with other servers what was used here and there, and with the store `unless` it says yes."""
+        if self._store is None:
+            is_done = unless is None
+        else:
+            reads_spend = self._keyring.has_budgets
+            is_done = await self._book.sync(self._store, reads_spend=reads_spend, unless=unless)
+        if is_done and self._rates is not None:
+            await self._share(self._rates)
+        return is_done
+
+    async def _share(self, rates: Rates) -> None:
         for key in self._keyring.token_keys:  # other servers see, in shared windows, what was used here
             account = self._accounts.get(key.id)
             if account is not None and key.tokens_per_minute is not None:
-                await write_tokens(key.id, key.tokens_per_minute, account, self._rates)
+                await write_tokens(key.id, key.tokens_per_minute, account, rates)
 
 
 async def _open_rates(url: str | None, clock: Clock) -> Rates:

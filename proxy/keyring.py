@@ -14,6 +14,8 @@ from predawn.proxy.secret import find_secret
 from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from predawn.proxy.settings import Settings
     from predawn.proxy.store import Store
 
@@ -101,15 +103,19 @@ class Keyring:
             self._digester = Digester(secret)
         return self._digester
 
+    def is_behind(self, connection: Connection) -> bool:
+        """True if the store has other keys than these. Changes nothing; for transactions in any thread."""
+        return count_keys(connection) != self._counts
+
     async def refresh(self, store: Store) -> None:
         """Bring in what changed in the store. Raises `StoreError`; the keys then stay as they were."""
         async with store.read() as connection:
-            counts = await count_keys(connection)
+            counts = await connection.run_sync(count_keys)
             if counts == self._counts:
                 return
             self.has_keys = True  # before the secret is read: without it nobody gets in
             digester = await self.load_secret()
-            keys = await keys_by_digest(connection, digester.secret_id)
+            keys = await connection.run_sync(keys_by_digest, digester.secret_id)
         self._known = {digest: _Known(digest, key.ends_at, Identity.of(key)) for digest, key in keys.items()}
         self._counts = counts
         self._revision += 1

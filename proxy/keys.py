@@ -9,11 +9,11 @@ from __future__ import annotations
 import hmac
 import secrets
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, RowMapping, Select
 
     from predawn.proxy.store import Store
 
@@ -127,20 +127,24 @@ async def list_keys(store: Store) -> list[Key]:
         return [_key(row) for row in rows.mappings()]
 
 
-async def count_keys(connection: AsyncConnection) -> KeyCounts:
+def count_keys(connection: Connection) -> KeyCounts:
+    return KeyCounts(*connection.execute(_counting()).one())
+
+
+@cache
+def _counting() -> Select[int, int]:
     from sqlalchemy import func, select
 
     from predawn.proxy.tables import keys
 
-    row = (await connection.execute(select(func.count(), func.count(keys.c.revoked_at)))).one()
-    return KeyCounts(*row)
+    return select(func.count(), func.count(keys.c.revoked_at))
 
 
-async def keys_by_digest(connection: AsyncConnection, secret_id: str) -> dict[bytes, Key]:
+def keys_by_digest(connection: Connection, secret_id: str) -> dict[bytes, Key]:
     """The keys whose digests were made with this secret."""
     from predawn.proxy.tables import keys
 
-    rows = await connection.execute(keys.select().where(keys.c.secret_id == secret_id))
+    rows = connection.execute(keys.select().where(keys.c.secret_id == secret_id))
     return {bytes.fromhex(row["digest"]): _key(row) for row in rows.mappings()}
 
 

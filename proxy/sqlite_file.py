@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy import Connection, Engine
 
 RETRY_S = 0.02
 
@@ -42,19 +41,24 @@ def _become_wal(path: Path, timeout_s: float) -> None:
         connection.execute("ROLLBACK")
 
 
-def listen(engine: AsyncEngine) -> None:
-    """Tell each new connection how to behave, and each transaction whether it will write."""
+def on_connect(engine: Engine) -> None:
+    """Tell each new connection how to behave."""
     from sqlalchemy import event
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
+    @event.listens_for(engine, "connect")
+    def tell(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA synchronous=NORMAL")  # with WAL: a power cut may lose the last moments, never more
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Connection) -> None:
+
+def on_begin(engine: Engine) -> None:
+    """Tell each transaction whether it will write."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "begin")
+    def tell(connection: Connection) -> None:
         # A reader that starts to write late cannot wait for its turn, so writers take it at the start.
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -7,26 +7,29 @@ imported when a store is opened, alembic only when its schema is behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from predawn.proxy.migrations import HEAD, LOCK_ID
 from predawn.proxy.store_errors import StoreError, explained
+from predawn.proxy.visits import SqliteVisits, Visit
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.schema import Table
 
-__all__ = ["Store", "StoreError", "open_store", "sqlite_path"]
+__all__ = ["Store", "StoreError", "Visit", "insert_into", "open_store", "sqlite_path"]
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
@@ -35,11 +38,12 @@ CONNECT_TIMEOUT_S = 10.0
 class Store:
     """An open database. Connections come from a small pool; a transaction is the only way to one."""
 
-    def __init__(self, engine: AsyncEngine, *, path: Path | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, *, path: Path | None = None, visits: SqliteVisits | None = None) -> None:
         self._engine = engine
         self._reading = engine.execution_options(reading=True)
         self.path = path
         """The SQLite file, or `None` for a server."""
+        self._visits = visits
 
     @property
     def url(self) -> str:
@@ -69,19 +73,29 @@ class Store:
             async with self._reading.begin() as connection:
                 yield connection
 
+    async def visit(self, work: Callable[[Visit], T]) -> T:
+        """Run `work`, which does nothing but SQL, in one trip to the database; on SQLite in a thread.
+
+        Its transactions are those of `begin` and `read`, and so are its errors. Whoever is cancelled meanwhile hears it
+        once `work` has ended: what it noted down as committed is. A server's connection is cut instead.
+        """
+        with explained(self._place):
+            if self._visits is not None:
+                return await self._visits.run(work)
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(lambda plain: work(Visit(plain)))
+
     def insert(self, table: Table) -> SqliteInsert | PostgresInsert:
         """`INSERT` in this database's dialect, for `on_conflict_do_update` and `on_conflict_do_nothing`."""
-        if self.dialect == "sqlite":
-            from sqlalchemy.dialects import sqlite
-
-            return sqlite.insert(table)
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table)
+        return insert_into(table, self.dialect)
 
     async def aclose(self) -> None:
         """Close all connections. Safe to call again."""
-        await self._engine.dispose()
+        try:
+            if self._visits is not None:
+                await self._visits.aclose()
+        finally:
+            await self._engine.dispose()
 
     @property
     def _place(self) -> str:
@@ -89,6 +103,17 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self._place}>"
+
+
+def insert_into(table: Table, dialect: str) -> SqliteInsert | PostgresInsert:
+    """As `Store.insert`, for statements that are made before there is a store."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 def sqlite_path(state: str) -> Path | None:
@@ -131,7 +156,7 @@ def _json(value: object) -> str:
 
 
 async def _open_sqlite(path: Path) -> Store:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, NullPool, create_engine
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from predawn.proxy import sqlite_file
@@ -140,17 +165,27 @@ async def _open_sqlite(path: Path) -> Store:
         raise StoreError("state: ':memory:' would be forgotten at the end; name a file")
     with explained(str(path)):
         await asyncio.to_thread(sqlite_file.prepare, path, CONNECT_TIMEOUT_S)
+    options: dict[str, Any] = {
+        # The driver would begin transactions at the first write, which lets two of them deadlock half way.
+        "connect_args": {"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
+        "json_serializer": _json,
+    }
+
+    def make_engine() -> Engine:
+        engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool, **options)
+        sqlite_file.on_connect(engine)
+        return engine
+
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         # Each connection is a thread: one writes, few read.
         pool_size=2,
         max_overflow=4,
-        # The driver would begin transactions at the first write, which lets two of them deadlock half way.
-        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
-        json_serializer=_json,
+        **options,
     )
-    sqlite_file.listen(engine)
-    return Store(engine, path=path)
+    sqlite_file.on_connect(engine.sync_engine)
+    sqlite_file.on_begin(engine.sync_engine)
+    return Store(engine, path=path, visits=SqliteVisits(make_engine))
 
 
 def _open_postgresql(state: str) -> Store:

@@ -1,8 +1,10 @@
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from predawn.plugins.testing.clock import ManualClock
+from predawn.proxy import store as store_module
 from predawn.proxy.access import ANYONE, Access, Identity, Lease
 from predawn.proxy.exchange import RequestError
 from predawn.proxy.keys import NANO, Digester, Key, create_key, revoke_key
@@ -87,6 +90,16 @@ class SlowRates(Rates):
 
 def bearer(key: str) -> CIMultiDictProxy[str]:
     return CIMultiDictProxy(CIMultiDict({"authorization": f"Bearer {key}"}))
+
+
+def counting(calls: list[str], method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same method, which notes that it was called."""
+
+    def call(*args: Any) -> Any:
+        calls.append(method.__name__)
+        return method(*args)
+
+    return call
 
 
 def refused(call: Callable[..., object], *args: Any) -> RequestError:
@@ -276,6 +289,54 @@ class TestKeepingUp:
         assert [record.message[:27] for record in caplog.records if record.levelname == "WARNING"] == [
             "keys stay as they were, and"
         ]
+
+    async def test_a_key_is_refused_though_usage_cannot_be_written(self, house: House):
+        from sqlalchemy import text
+
+        key, presented = await house.make()
+        door = await house.door()
+        store = await house.the_store()
+        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        await revoke_key(store, key.id, house.clock.now())
+        async with store.begin() as connection:
+            await connection.execute(text("ALTER TABLE usage RENAME TO away"))
+        await house.clock.advance(1)
+        await until(lambda: house.clock.next_due is not None)
+        refusal = refused(door.identify, bearer(presented), ELSEWHERE)
+        async with store.begin() as connection:
+            await connection.execute(text("ALTER TABLE away RENAME TO usage"))
+        await house.clock.advance(1)
+        await until(lambda: house.clock.next_due is not None)
+
+        assert "revoked" in refusal.message
+        assert [row.usage.requests for row in await read_usage(store)] == [1]
+
+    async def test_the_epoch_changes_with_the_keys_and_only_with_them(self, house: House):
+        door = await house.door()
+        await house.make()
+        epochs = [door.epoch]
+        for _ in range(3):
+            await house.clock.advance(1)
+            await until(lambda: house.clock.next_due is not None)
+            epochs.append(door.epoch)
+
+        assert [epoch - epochs[0] for epoch in epochs] == [0, 1, 1, 1]
+
+    async def test_a_second_costs_one_visit_to_the_store(self, house: House, monkeypatch: pytest.MonkeyPatch):
+        trips: list[str] = []
+        monkeypatch.setattr(Store, "visit", counting(trips, Store.visit))
+        monkeypatch.setattr(Store, "read", counting(trips, Store.read))
+        monkeypatch.setattr(Store, "begin", counting(trips, Store.begin))
+        door, identity = await house.identity(nano_usd_per_day=NANO)
+        trips.clear()
+        for spend_usd in (0.0, 0.25, 0.5):
+            if spend_usd:
+                door.book(identity, 1, 0, 2, spend_usd)
+            await house.clock.advance(1)
+            await until(lambda: house.clock.next_due is not None)
+
+        assert trips == ["visit"] * 3
+        assert door._book.spent_today(identity.key_id or "") == 3 * NANO // 4
 
 
 class TestLimits:
@@ -486,6 +547,52 @@ class TestSqlite:
 
         assert house.opened == 0
         assert not Path(house.state).parent.exists()
+
+    async def test_a_locked_file_keeps_no_revoked_key_alive(self, house: House, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.2)
+        key, presented = await house.make()
+        door = await house.door()
+        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        await revoke_key(await house.the_store(), key.id, house.clock.now())
+        with closing(sqlite3.connect(house.state, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await house.clock.advance(1)
+            await until(lambda: door._keyring._counts.revoked == 1)
+            is_waiting = house.clock.next_due is None
+            refusal = refused(door.identify, bearer(presented), ELSEWHERE)
+            await until(lambda: house.clock.next_due is not None)
+        await house.clock.advance(1)
+        await until(lambda: house.clock.next_due is not None)
+
+        assert is_waiting
+        assert "revoked" in refusal.message
+        assert [row.usage.requests for row in await read_usage(await house.the_store())] == [1]
+
+    async def test_closing_in_the_middle_of_a_write_counts_everything_once(self, house: House):
+        door, identity = await house.identity()
+        door.book(identity, 1, 0, 2, 0.0)
+        with closing(sqlite3.connect(house.state, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await house.clock.advance(1)
+            await until(lambda: not door._book._booked)  # it is on its way, and waits for the file
+            door.book(identity, 1, 0, 2, 0.0)
+            closing_door = asyncio.get_running_loop().create_task(door.aclose())
+            await asyncio.sleep(0)
+            is_waiting = not closing_door.done()
+        await closing_door
+
+        assert is_waiting
+        assert [row.usage.requests for row in await read_usage(await house.the_store())] == [2]
+
+    async def test_an_idle_server_writes_nothing(self, house: House):
+        await house.identity(nano_usd_per_day=NANO)
+        log = Path(f"{house.state}-wal")
+        before = log.stat()
+        for _ in range(3):
+            await house.clock.advance(1)
+            await until(lambda: house.clock.next_due is not None)
+
+        assert (log.stat().st_mtime_ns, log.stat().st_size) == (before.st_mtime_ns, before.st_size)
 
     async def test_keys_without_their_secret_stop_the_start(self, house: House, monkeypatch: pytest.MonkeyPatch):
         await house.make()

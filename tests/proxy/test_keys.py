@@ -68,7 +68,7 @@ async def test_a_key_comes_back_as_it_was_made(store: Store):
     bare, other = await create_key(store, digester, Key(id="", name="Bob", created_at=1_800_000_000.0))
 
     async with store.read() as connection:
-        found = await keys_by_digest(connection, digester.secret_id)
+        found = await connection.run_sync(keys_by_digest, digester.secret_id)
     assert found == {digester(presented): full, digester(other): bare}
     assert await list_keys(store) == [full, bare]
     assert bare.models is None
@@ -94,7 +94,7 @@ async def test_keys_of_another_secret_are_not_found(store: Store):
     await create_key(store, Digester(SECRET), FULL)
 
     async with store.read() as connection:
-        assert await keys_by_digest(connection, Digester(b"another secret of the tests").secret_id) == {}
+        assert await connection.run_sync(keys_by_digest, Digester(b"another secret of the tests").secret_id) == {}
 
 
 async def test_a_key_is_revoked_once(store: Store):
@@ -111,7 +111,7 @@ async def test_making_and_revoking_change_the_counts(store: Store):
 
     async def look() -> None:
         async with store.read() as connection:
-            seen.append(await count_keys(connection))
+            seen.append(await connection.run_sync(count_keys))
 
     await look()
     key, _ = await create_key(store, Digester(SECRET), FULL)

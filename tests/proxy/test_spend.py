@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
@@ -7,9 +8,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from predawn.plugins.testing.clock import ManualClock
+from predawn.proxy import store as store_module
 from predawn.proxy.keys import Digester, Key, create_key
 from predawn.proxy.settings import PriceSettings
 from predawn.proxy.spend import DAY_S, Usage, UsageBook, cost_usd, read_usage, to_nano
@@ -169,7 +171,9 @@ async def test_what_cannot_be_stored_waits_and_still_counts(tmp_path: Path, cloc
     assert [row.usage for row in rows] == [Usage(2, 20, 8, 40, 2000)]
 
 
-async def test_a_cancelled_sync_loses_nothing(store: Store, clock: ManualClock):
+async def test_a_cancelled_sync_loses_nothing(state: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.1)
+    store = await open_store(state)
     book = UsageBook(clock)
     async with store.begin() as connection:  # SQLite's only writer: the sync has to wait
         await connection.execute(text("UPDATE usage SET requests = 0"))
@@ -183,8 +187,61 @@ async def test_a_cancelled_sync_loses_nothing(store: Store, clock: ManualClock):
         with pytest.raises(asyncio.CancelledError):
             await syncing
     await book.sync(store, reads_spend=False)
+    rows = await read_usage(store)
+    await store.aclose()
 
+    assert [row.usage for row in rows] == [ONE]
+
+
+async def test_a_sync_that_is_cancelled_and_yet_done_is_counted_once(tmp_path: Path, clock: ManualClock):
+    store = await open_store(str(tmp_path / "state.db"))
+    key = await make_key(store)
+    book = UsageBook(clock)
+    asked, may_go_on = threading.Event(), threading.Event()
+
+    def unless(_: Connection) -> bool:
+        asked.set()
+        may_go_on.wait()
+        return False
+
+    book.book("acme", key, ONE)
+    syncing = asyncio.get_running_loop().create_task(book.sync(store, reads_spend=True, unless=unless))
+    await asyncio.to_thread(asked.wait)
+    syncing.cancel()
+    book.book("acme", key, ONE)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await syncing
+    spent = [book.spent_today(key)]
+    await book.sync(store, reads_spend=True)
+    spent.append(book.spent_today(key))
+    rows = await read_usage(store)
+    await store.aclose()
+
+    assert spent == [2000, 2000]
+    assert [row.usage for row in rows] == [Usage(2, 20, 8, 40, 2000)]
+
+
+async def test_nothing_is_stored_unless_the_store_is_as_it_was(store: Store, clock: ManualClock):
+    book = UsageBook(clock)
+    book.book("acme", "k", ONE)
+    done = [await book.sync(store, reads_spend=True, unless=lambda _: True)]
+    before = await read_usage(store)
+    done.append(await book.sync(store, reads_spend=True, unless=lambda _: False))
+
+    assert (before, done) == ([], [False, True])
     assert [row.usage for row in await read_usage(store)] == [ONE]
+
+
+async def test_where_nothing_was_used_nothing_is_asked_but_what_must_be(store: Store, clock: ManualClock):
+    book = UsageBook(clock)
+    async with store.begin() as connection:
+        await connection.execute(text("ALTER TABLE usage RENAME TO away"))
+
+    assert await book.sync(store, reads_spend=False)
+    assert await book.sync(store, reads_spend=False, unless=lambda _: False)
+    with pytest.raises(StoreError):
+        await book.sync(store, reads_spend=True)
 
 
 TENANTS = st.sampled_from(["acme", "Acme", "globex", "", "acme' OR '1'='1", "a\u00e4", "default"])

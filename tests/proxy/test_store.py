@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import insert, select, text
 from predawn.proxy import store as store_module
 from predawn.proxy import tables
 from predawn.proxy.migrations import HEAD
-from predawn.proxy.store import Store, StoreError, open_store, sqlite_path
+from predawn.proxy.store import Store, StoreError, Visit, open_store, sqlite_path
 
 A_KEY = {"id": "k", "digest": "d", "secret_id": "s", "name": "n", "tenant": "t", "created_at": 1.0}
 
@@ -170,6 +171,76 @@ async def test_closing_twice_does_no_harm(store: Store):
     await store.aclose()
 
 
+def names_in(visit: Visit) -> list[str]:
+    with visit.read() as connection:
+        return list(connection.execute(select(tables.keys.c.name)).scalars())
+
+
+def add_a_key(visit: Visit) -> None:
+    with visit.begin() as connection:
+        connection.execute(insert(tables.keys).values(A_KEY))
+
+
+class TestVisit:
+    async def test_one_visit_may_read_and_write_and_read(self, store: Store):
+        def work(visit: Visit) -> list[list[str]]:
+            seen = [names_in(visit)]
+            add_a_key(visit)
+            return [*seen, names_in(visit)]
+
+        assert await store.visit(work) == [[], ["n"]]
+        assert await store.visit(names_in) == ["n"]
+
+    async def test_a_transaction_that_raises_leaves_nothing_and_those_before_it_stay(self, store: Store):
+        def work(visit: Visit) -> None:
+            add_a_key(visit)
+            with visit.begin() as connection:
+                connection.execute(tables.keys.update().values(name="other"))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await store.visit(work)
+
+        assert await store.visit(names_in) == ["n"]
+
+    async def test_its_errors_are_those_of_the_store(self, store: Store):
+        from sqlalchemy.exc import IntegrityError
+
+        await store.visit(add_a_key)
+        with pytest.raises(IntegrityError):
+            await store.visit(add_a_key)
+        async with store.begin() as connection:
+            await connection.execute(text("DROP TABLE keys"))
+
+        with pytest.raises(StoreError, match="keys"):
+            await store.visit(names_in)
+
+    async def test_it_neither_waits_for_a_writer_nor_holds_one_up_when_it_reads(self, store: Store):
+        def read_in_turn(visit: Visit) -> None:
+            with visit.read() as connection:
+                connection.execute(select(tables.keys)).all()
+                asyncio.run_coroutine_threadsafe(write(), loop).result()
+
+        async def write() -> None:
+            async with store.begin() as connection:
+                await connection.execute(insert(tables.keys).values(A_KEY))
+
+        loop = asyncio.get_running_loop()
+        async with store.begin() as writing:
+            await writing.execute(text("UPDATE usage SET requests = 0"))
+            while_written = await store.visit(names_in)
+        if store.dialect == "sqlite":  # on a server it would wait for this very loop
+            await store.visit(read_in_turn)
+
+        assert while_written == []
+
+    async def test_a_store_that_was_closed_opens_again(self, store: Store):
+        await store.visit(add_a_key)
+        await store.aclose()
+
+        assert await store.visit(names_in) == ["n"]
+
+
 class TestSqlite:
     async def test_only_the_owner_can_read_folder_and_files(self, tmp_path: Path):
         path = tmp_path / "new" / "state.db"
@@ -192,6 +263,102 @@ class TestSqlite:
         await store.aclose()
 
         assert pragmas == ["wal", 1, 1, 5000]
+
+    async def test_visits_are_told_what_connections_are_told(self, tmp_path: Path):
+        def pragmas(visit: Visit) -> list[object]:
+            with visit.read() as connection:
+                names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                return [connection.scalar(text(f"PRAGMA {name}")) for name in names]
+
+        store = await open_store(str(tmp_path / "state.db"))
+        told = await store.visit(pragmas)
+        await store.aclose()
+
+        assert told == ["wal", 1, 1, 5000]
+
+    async def test_a_visit_to_a_locked_file_names_it_and_others_may_read_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.3)
+        path = tmp_path / "state.db"
+        store = await open_store(str(path))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.get_running_loop().create_task(store.visit(add_a_key))
+            await asyncio.sleep(0)
+            seen = await store.visit(names_in)
+            is_waiting = not writing.done()
+            with pytest.raises(StoreError, match=r"state\.db: another program has locked it"):
+                await writing
+        await store.visit(add_a_key)
+        seen += await store.visit(names_in)
+        await store.aclose()
+
+        assert is_waiting
+        assert seen == ["n"]
+
+    async def test_visits_that_write_take_turns_from_their_begin(self, tmp_path: Path):
+        def count(visit: Visit) -> None:
+            with visit.begin() as connection:
+                before = connection.scalar(select(tables.keys.c.created_at)) or 0
+                connection.execute(tables.keys.update().values(created_at=before + 1))
+
+        store = await open_store(str(tmp_path / "state.db"))
+        await store.visit(add_a_key)
+        await asyncio.gather(*(store.visit(count) for _ in range(40)))
+        async with store.read() as connection:
+            counted = await connection.scalar(select(tables.keys.c.created_at))
+        await store.aclose()
+
+        assert counted == 41
+
+    async def test_whoever_is_cancelled_hears_it_when_the_visit_has_ended(self, tmp_path: Path):
+        begun, may_go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+        def work(visit: Visit) -> None:
+            begun.set()
+            may_go_on.wait()
+            add_a_key(visit)
+            ended.set()
+
+        store = await open_store(str(tmp_path / "state.db"))
+        visiting = asyncio.get_running_loop().create_task(store.visit(work))
+        await asyncio.to_thread(begun.wait)
+        for _ in range(3):  # however often
+            visiting.cancel()
+            await asyncio.sleep(0)
+        is_waiting = not visiting.done()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await visiting
+        has_ended = ended.is_set()
+        names = await store.visit(names_in)
+        await store.aclose()
+
+        assert (is_waiting, has_ended, names) == (True, True, ["n"])
+
+    async def test_a_visit_that_fails_after_it_was_cancelled_is_no_crash(self, tmp_path: Path):
+        begun, may_go_on = threading.Event(), threading.Event()
+
+        def work(_: Visit) -> None:
+            begun.set()
+            may_go_on.wait()
+            raise ZeroDivisionError
+
+        store = await open_store(str(tmp_path / "state.db"))
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        visiting = asyncio.get_running_loop().create_task(store.visit(work))
+        await asyncio.to_thread(begun.wait)
+        visiting.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await visiting
+        del visiting
+        await store.aclose()
+
+        assert complaints == []
 
     async def test_a_file_that_is_no_database_is_named_with_the_fix(self, tmp_path: Path):
         path = tmp_path / "notes.txt"
