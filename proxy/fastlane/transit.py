@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from predawn.proxy.accounting import Account
 from predawn.proxy.conversation import BROKEN_OFF, CLIENT_CLOSED
-from predawn.proxy.fastlane.answer_head import AnswerLines, status_line
+from predawn.proxy.fastlane.answer_head import for_stream, status_line
 from predawn.proxy.fastlane.books import book, close_account, exchange_of, observed
 from predawn.proxy.relay import MAX_BODY_BYTES, StreamMeter, UsageHider, WholeEvents
 from predawn.proxy.resilience import FirstTry
 from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.wire.client_lines import IS_EVENTS, IS_UNUSUAL, TOLD_MS, for_client
 from predawn.proxy.wire.errors import error_body, error_event, from_upstream
 from predawn.proxy.wire.headers import new_request_id
 from predawn.proxy.wire.openai import usage_of_body
@@ -61,7 +62,10 @@ class Transit:
     # defaults on the class, and no slots: 0.5 us less than setting every one of them for each request
     _connection: UpstreamConnection | None = None
     _connecting: asyncio.Task[None] | None = None
-    _lines: AnswerLines | None = None
+    _lines: list[bytes]
+    """Of the answer's head, those the client may see."""
+    _says = 0
+    """What they say."""
     _spare: tuple[StreamMeter, UsageHider | WholeEvents] | None = None
     """What a stream will be metered and held back by, should it come: made while the upstream is at work."""
     meter: StreamMeter | None = None
@@ -147,18 +151,17 @@ class Transit:
 
     def on_head(self, head: AnswerHead) -> None:
         self.status = status = head.status
-        lines = AnswerLines(head.headers)
-        is_odd = lines.is_events and (status >= 400 or self.head.stream is not True)
-        if status < 200 or status >= 500 or status in HANDED_OVER or is_odd or lines.is_unusual:
+        self._lines, self._says = lines, says = head.for_client or for_client(head.headers)
+        is_odd = says & IS_UNUSUAL or (says & IS_EVENTS and (status >= 400 or self.head.stream is not True))
+        if status < 200 or status >= 500 or status in HANDED_OVER or is_odd:
             connection = self._connection
             assert connection is not None
             self._hand_over(self.leg.upstream.adopt(connection, head))
             return
-        self._lines = lines
-        if lines.is_events:  # which says nothing yet of the upstream's health
+        if says & IS_EVENTS:  # which says nothing yet of the upstream's health
             assert self._spare is not None
             self.meter, self._gate = self._spare
-            self._unwritten = b"%b%b" % (status_line(status), lines.for_stream())
+            self._unwritten = b"%b%b" % (status_line(status), for_stream(lines))
         else:
             self.leg.station.breaker.succeeded()
 
@@ -222,24 +225,21 @@ class Transit:
 
     def _open(self) -> None:
         """Begin a stream's answer: the head goes with what is written first."""
-        assert self._lines is not None
         self.leg.station.breaker.succeeded()
         self._is_open = True
         self._outgoing = b""
         self._door.commit()
-        head = (self._unwritten, self._own_lines(self._lines))
+        head = (self._unwritten, self._own_lines())
         self._unwritten = b"%b%bTransfer-Encoding: chunked\r\n\r\n" % head
 
-    def _own_lines(self, lines: AnswerLines) -> bytes:
+    def _own_lines(self) -> bytes:
         now = self.upstream_done_at or perf_counter()
-        told = b"" if lines.told_ms else b"openai-processing-ms: %d\r\n" % ((now - self.began) * 1000)
+        told = b"" if self._says & TOLD_MS else b"openai-processing-ms: %d\r\n" % ((now - self.began) * 1000)
         return b"%b%b%b\r\n%b" % (told, self.onward.own_lines, self.ident.encode(), self._door.dates.line())
 
     def _finish_whole(self) -> None:
-        assert self._lines is not None
         body = self._whole if self._pieces is None else b"".join(self._pieces)
-        lines = self._lines
-        head = (status_line(self.status), b"".join(lines.lines), self._own_lines(lines), len(body), body)
+        head = (status_line(self.status), b"".join(self._lines), self._own_lines(), len(body), body)
         self._door.transport.write(b"%b%b%bContent-Length: %d\r\n\r\n%b" % head)
         self._end(usage_of_body(body))
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from predawn.proxy.upstreams.header_line import ONCE, known, read_line, read_status
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,6 +17,10 @@ MAX_HEAD_BYTES = 64 << 10
 """Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
 SIZES_KEPT = 4 << 10
 """Of so many lengths of chunks the size lines are remembered."""
+LONGEST_HEAD = 4 << 10
+"""Bytes of a head that is read without the parser."""
+PATIENCE = 16
+"""So many heads of a connection may have two new lines or more: each costs 1 µs, and 0.3 where the parser reads it."""
 TRANSFER_ENCODING = b"transfer-encoding"
 KEPT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 """In `Keep-Alive`, as Node, llama.cpp and others send it."""
@@ -23,11 +29,18 @@ KEPT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 class AnswerHead:
     """Status and headers of an answer, as they came. Not frozen: that would cost 0.5 µs a request."""
 
-    __slots__ = ("headers", "status")
+    __slots__ = ("for_client", "headers", "status")
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        for_client: tuple[list[bytes], int] | None = None,
+    ) -> None:
         self.status = status
         self.headers = headers
+        self.for_client = for_client
+        """What `client_lines.for_client` makes of the headers, if that is known already."""
 
     def get(self, name: bytes) -> bytes | None:
         """The first header of that name, given in lower case."""
@@ -68,6 +81,7 @@ class AnswerReader:
         "_is_hint",
         "_is_to_head",
         "_parser",
+        "_patience",
         "_unframed",
         "fault",
         "head",
@@ -80,6 +94,7 @@ class AnswerReader:
     def __init__(self) -> None:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._feed: Callable[[bytes], None] = self._parser.feed_data
+        self._patience = PATIENCE
         self.start(is_to_head=False)
 
     def start(self, *, is_to_head: bool) -> None:
@@ -109,6 +124,45 @@ class AnswerReader:
         """
         line = _size_line(len(data))
         return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
+
+    def read_whole(self, data: bytes) -> bool:
+        """Read an answer that this is all of, if it is a plain one; else nothing was read, and `feed` is for it.
+
+        Most answers that do not stream are, and the lines of their heads come again and again, which the parser cannot
+        know: with its calls and `for_client` it takes 1.9 µs for a short head and 6.5 for a long one, this 1.2 and 3.7.
+        """
+        if self.head is not None or self._unframed or self._is_to_head or not self._patience:
+            return False
+        block, _, body = data.partition(b"\r\n\r\n")
+        if len(block) > LONGEST_HEAD:
+            return False
+        lines = block.split(b"\r\n")
+        status = read_status(lines.pop(0))
+        headers, shown = [], []
+        said = length = new = 0
+        for line in lines:
+            read = known.get(line)
+            if read is None:
+                new += 1
+                read = read_line(line)
+                if read is None:
+                    return False
+            header, seen, says, size = read
+            headers.append(header)
+            shown.append(seen)
+            if says:
+                if said & says & ONCE:
+                    return False
+                said |= says
+                length += size
+        if not status or not length or length != len(body):
+            return False
+        if new > 1:
+            self._patience -= 1
+        self.head = AnswerHead(status, headers, (shown, said))
+        self.pieces.append(body)
+        self.is_over = self.is_reusable = True
+        return True
 
     def feed(self, data: bytes) -> None:
         """Read on. What came before a `fault` is good."""

@@ -209,7 +209,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.read_at = self._keeper.now()
             receiver.on_chunk(data, at)
             return
-        reader.feed(data)
+        # a stream's first read ends with a chunk, or with the head: it is not asked whether it is all
+        if self.is_answering or data.endswith(b"\r\n") or not reader.read_whole(data):
+            reader.feed(data)
         pieces = reader.pieces
         if not self.is_answering:
             self.read_at = self._keeper.now()

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.benchmarks.evidence import CHECKOUT, Bar, Evidence, versions_of
 from tests.benchmarks.processes import raise_file_limit
+from tests.benchmarks.proxy.bodies import Pace
 from tests.benchmarks.sleep.journal import Bar as ProgressBar
 from tests.benchmarks.verify import accuracy, speed
 from tests.benchmarks.verify.hostile import hostile
@@ -193,9 +194,11 @@ class Watched(speed.Stage):
 
     bar: ProgressBar
 
-    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0, ramp: float = 0.0) -> speed.Figures:
+    def load(  # noqa: PLR0917 - as the stage's
+        self, wish: str, connections: int, seconds: float, pace: Pace, warm: float, ramp: float = 0.0
+    ) -> speed.Figures:
         # not super(): it does not find its class where slots make it anew
-        seen = speed.Stage.load(self, wish, connections, seconds, warm, ramp)
+        seen = speed.Stage.load(self, wish, connections, seconds, pace, warm, ramp)
         self.bar.step()
         return seen
 
@@ -211,7 +214,7 @@ def _speed(options: argparse.Namespace, evidence: Evidence) -> dict[str, Any]:
     seconds, crowd_s = (4.0, 2.0) if options.limit else (speed.PAIRED_S, speed.CROWD_S)
     streams = min(STREAMS, 10 * (options.limit or STREAMS))
     ways = len(speed.AT_ONCE) + len(speed.HOLDING)
-    bar = ProgressBar("speed", 1 + 2 + ways * len(DELAYS_MS) + 2 * (1 + ways) + len(speed.HOLDING))
+    bar = ProgressBar("speed", 1 + 2 + ways * len(DELAYS_MS) + 3 * (1 + ways) + len(speed.HOLDING))
     speed.cutting(own)
     hostile(own, times=1 if options.limit else 3)
     bar.step()
@@ -221,7 +224,8 @@ def _speed(options: argparse.Namespace, evidence: Evidence) -> dict[str, Any]:
         speed.crowded(watched, own, streams, crowd_s)
     evidence.bars |= own.bars
     evidence.settings["speed"] = {
-        "tokens": speed.TOKENS,
+        "tokens": speed.PACE.chunks,
+        "tokens_of_the_crowd": speed.LONG.chunks,
         "interval_ms": 20,
         "delays_ms": list(DELAYS_MS),
         "paired_s": seconds,

@@ -42,8 +42,9 @@ from predawn.plugins.verify.reading import CONTENT, Piece
 from predawn.plugins.verify.trace import Trace
 from predawn.proxy.extensions import BOUNDARIES
 
-TOKENS = 64
-PACE = Pace(20_000, TOKENS)
+PACE = Pace(20_000, 64)
+LONG, SHORT = Pace(20_000, 256), PACE
+"""Of a crowd: answers as people get them, which a server begins and ends 100 of in a second; and those of 64 tokens, 400."""
 SERVER, OTHERS = (0, 1) if len(os.sched_getaffinity(0)) > 1 else (None, None)
 """Cores: the server has one to itself, the upstream and the clients have another."""
 PROXY = CHECKOUT / "tests" / "benchmarks" / "proxy"
@@ -57,8 +58,6 @@ FEW = 8
 PAIRED_S = 15.0
 """For each way of verifying."""
 CROWD_S = 12.0
-ANSWER_S = TOKENS * PACE.interval_us / 1e6
-"""How long an answer takes."""
 Figures = dict[str, Any]
 
 
@@ -72,11 +71,14 @@ class Stage:
     folder: Path
     server: Running
 
-    def load(self, wish: str, connections: int, seconds: float, warm: float = 0.0, ramp: float = 0.0) -> Figures:
+    def load(  # noqa: PLR0917 - what a crowd is, in its order
+        self, wish: str, connections: int, seconds: float, pace: Pace, warm: float, ramp: float = 0.0
+    ) -> Figures:
         """What the load generator saw of requests with this `x-predawn-verify`; the first ones begin over `ramp`."""
         body = self.folder / "body.json"
-        body.write_bytes(chat_body(1500, PACE))
-        command = [str(self.loader), "--port", str(self.port), "--body", str(body), "--stream", "--chunks", str(TOKENS)]
+        body.write_bytes(chat_body(1500, pace))
+        command = [str(self.loader), "--port", str(self.port), "--body", str(body)]
+        command += ["--stream", "--chunks", str(pace.chunks)]
         command += ["--connections", str(connections), "--seconds", str(seconds), "--warm", str(warm)]
         command += ["--ramp", str(ramp)]
         command += ["--header", f"x-predawn-verify: {wish}"]
@@ -90,7 +92,7 @@ class Stage:
         """Answers without verification and with this `x-predawn-verify`, by turns."""
         body = chat_body(1500, PACE)
         requests = request_of(body, f"x-predawn-verify: {OFF}"), request_of(body, f"x-predawn-verify: {asked}")
-        return paired_requests(self.port, requests, TOKENS, connections, seconds, random)
+        return paired_requests(self.port, requests, PACE.chunks, connections, seconds, random)
 
     def metric(self, name: str, verifier: str) -> float:
         """A value of /metrics."""
@@ -167,31 +169,38 @@ def crowded(stage: Stage, evidence: Evidence, streams: int, seconds: float) -> N
     """Many streams at a time, verified in every mode.
 
     They begin spread over the length of an answer, as people do; each connection asks again when it has its answer, so
-    that they stay spread. What it costs if all of them begin and end in the same moment, again and again, is a figure
-    beside it, `crowd_in_step`, which no bar judges.
+    that they stay spread. Two harder crowds are figures beside it, which no bar judges: `crowd_of_short_answers`, in
+    which a fifth of the work is to begin and end them, and `crowd_in_step`, in which all of those begin and end in the
+    same moment, again and again.
 
     What the crowd adds is judged beside the crowd without verification, where text is sent at once; where a step waits
-    for its verdict, beside a few streams of the same mode, whose gaps are as long as their steps.
+    for its verdict, beside a few streams of the same mode, whose gaps are as long as their steps. A stream counts with
+    the largest of its gaps.
     """
-    seen: dict[str, Figures] = {}
     asked = {OFF: OFF} | {mode: json.dumps({"mode": mode, "verifiers": [CROWD]}) for mode in (*AT_ONCE, *HOLDING)}
-    for name, said in asked.items():
-        if name in HOLDING:
-            seen[f"{name}, a few"] = stage.load(said, FEW, seconds / 2, 1.0)
-        before = cpu_us(stage.server.pids)
-        found = seen[name] = stage.load(said, streams, seconds, 2.0, ANSWER_S)
-        found["cpu_us_per_chunk"] = (cpu_us(stage.server.pids) - before) / max(found["chunks_all"], 1)
-    evidence.figures["crowd"] = seen
-    evidence.figures["crowd_in_step"] = {
-        name: stage.load(said, streams, seconds / 2, 2.0) for name, said in asked.items()
+    figures = evidence.figures
+    seen = figures["crowd"] = {name: _crowd(stage, said, streams, seconds, LONG) for name, said in asked.items()}
+    few = figures["a_few"] = {name: _crowd(stage, asked[name], FEW, seconds / 2, LONG) for name in HOLDING}
+    figures["crowd_of_short_answers"] = {
+        name: _crowd(stage, said, streams, seconds / 2, SHORT) for name, said in asked.items()
     }
-    for name in asked:
-        if name == OFF:
-            continue
-        beside = seen[f"{name}, a few" if name in HOLDING else OFF]
+    figures["crowd_in_step"] = {
+        name: stage.load(said, streams, seconds / 2, SHORT, 2.0) for name, said in asked.items()
+    }
+    for name in (*AT_ONCE, *HOLDING):
+        beside = few[name] if name in HOLDING else seen[OFF]
         worst = max(seen[name][kind]["p99"] - beside[kind]["p99"] for kind in ("gap_ms", "chunk_ms"))
         why = f"{seen[name]['ok']} answers, {seen[name]['cpu_us_per_chunk']:.0f} µs of CPU for a chunk"
         evidence.bars[f"added_gap_p99_of_{streams}_{name}"] = Bar(worst, 50.0, "ms", why)
+
+
+def _crowd(stage: Stage, said: str, streams: int, seconds: float, pace: Pace) -> Figures:
+    """Streams that begin spread over the length of an answer, once all of them have begun."""
+    answer_s = pace.chunks * pace.interval_us / 1e6
+    before = cpu_us(stage.server.pids)
+    found = stage.load(said, streams, seconds + answer_s, pace, answer_s + 1.0, answer_s)
+    found["cpu_us_per_chunk"] = (cpu_us(stage.server.pids) - before) / max(found["chunks_all"], 1)
+    return found
 
 
 def cutting(evidence: Evidence) -> None:
@@ -227,7 +236,12 @@ def main() -> int:
     given = parser.parse_args()
     raise_file_limit()
     evidence = Evidence("verify-speed", {}, versions_of("predawn", "aiohttp", "uvloop"))
-    settings: Mapping[str, Any] = {"tokens": TOKENS, "interval_ms": 20, "delays_ms": DELAYS_MS}
+    settings: Mapping[str, Any] = {
+        "tokens": PACE.chunks,
+        "tokens_of_the_crowd": LONG.chunks,
+        "interval_ms": 20,
+        "delays_ms": DELAYS_MS,
+    }
     evidence.settings = dict(settings)
     cutting(evidence)
     hostile(evidence)

@@ -6,6 +6,7 @@ import pytest
 from tests.proxy.upstreams.raw import ASKED, OK, Heard, pool_to, provider
 
 from predawn.plugins.testing.clock import ManualClock
+from predawn.proxy.upstreams import header_line
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -55,6 +56,21 @@ async def test_what_one_read_brings_is_told_at_once(pool, far):
     await heard.over()
 
     assert (["head", "body", "end"], b"abc") == (heard.told, heard.body)
+
+
+async def test_an_answer_that_one_read_brings_is_read_without_the_parser_and_one_in_parts_with_it(pool, far):
+    header_line.known.clear()
+    told = []
+    for parts in ([OK], [OK[:20], OK[20:]], [OK]):
+        heard = Heard()
+        connection = await pool.acquire()
+        connection.ask(heard, ASKED, b"{}")
+        for part in parts:
+            connection.data_received(part)
+        told.append((heard.told, heard.body, connection.is_usable, bool(header_line.known)))
+        header_line.known.clear()
+
+    assert [(["head", "body", "end"], b"{}", True, is_known) for is_known in (True, False, True)] == told
 
 
 async def test_the_connection_is_back_before_the_end_is_told(pool, far):

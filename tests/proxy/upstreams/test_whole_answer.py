@@ -1,0 +1,302 @@
+"""Answers that one read brings whole and that are read without the parser: it would have read them alike."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from predawn.proxy.upstreams import header_line
+from predawn.proxy.upstreams.answer import LONGEST_HEAD, PATIENCE, AnswerReader
+from predawn.proxy.wire.client_lines import for_client
+
+OK = b"HTTP/1.1 200 OK\r\n"
+PLAIN = OK + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known():
+    header_line.known.clear()
+
+
+def by_parser(data):
+    reader = AnswerReader()
+    reader.feed(data)
+    return reader
+
+
+def seen(reader):
+    """All that a reader tells of an answer that is over."""
+    assert reader.head is not None
+    lines, says = reader.head.for_client or for_client(reader.head.headers)
+    head = (reader.head.status, reader.head.headers, b"".join(lines), says & ~header_line.HAS_LENGTH)
+    return *head, b"".join(reader.pieces), reader.is_over, reader.is_reusable, reader.is_between, reader.fault
+
+
+def is_read_as_by_the_parser(data):
+    """Whether it is read without the parser, which then agrees. Twice, for the second time its lines are known."""
+    reader = AnswerReader()
+    for _ in range(2):
+        reader.start(is_to_head=False)
+        if not reader.read_whole(data):
+            assert (None, [], False, False) == (reader.head, reader.pieces, reader.is_over, reader.is_reusable)
+            return False
+        assert seen(by_parser(data)) == seen(reader)
+    return True
+
+
+LINES = [
+    b"Content-Type: application/json",
+    b"content-type:text/event-stream; charset=utf-8",
+    b"x-request-id: 0123456789abcdef",
+    b"X-REQUEST-ID: abc \t",
+    b"openai-processing-ms: 12",
+    b"x-predawn-upstream: liar",
+    b"Date: Sun, 22 Nov 2026 21:31:05 GMT",
+    b"Server: uvicorn",
+    b"Set-Cookie: a=b; Path=/",
+    b"Connection: keep-alive",
+    b"connection: Keep-Alive\t",
+    b"Keep-Alive: timeout=5",
+    b"Content-Encoding: gzip",
+    b"content-encoding: IDENTITY",
+    b"X: ",
+    b"X:",
+    b"X:\t \t",
+    b"X: \xc3\xa9 \x80\xff",
+    b'X: :"a, b":',
+    b"!#$%&'*+-.^_`|~09: all of a token",
+    b"TE: trailers",
+    b"Content-Lengt: 5",
+    b"Content-Length-: 5",
+]
+"""Read without the parser, one of each name."""
+ODD_LINES = [
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: identity",
+    b"transfer-encoding:",
+    b"Connection: close",
+    b"Connection: keep-alive, close",
+    b"Connection: keep-alive, X",
+    b"Connection:",
+    b"Connection: keep-aliv",
+    b"Connection: upgrade",
+    b"Proxy-Connection: close",
+    b"proxy-connection: keep-alive",
+    b"Upgrade: h2c",
+    b"Trailer: X",
+    b"Content-Length: 2",
+    b"content-length: 0",
+    b"Content-Length: 3",
+    b"X : a",
+    b"X\t: a",
+    b" X: a",
+    b"\tfolded",
+    b" folded: b",
+    b"",
+    b": a",
+    b":",
+    b"X",
+    b"X\x80: a",
+    b"X(: a",
+    b"X: a\0b",
+    b"X: a\x7fb",
+    b"X: a\x01b",
+    b"X: a\nY: b",
+    b"X: a\rY: b",
+    b"X: a\n b",
+    b"X: a\r",
+    b"X: a\n",
+    b"\nX: a",
+]
+"""Never read without the parser; most of them are faults."""
+LENGTHS = [b"Content-Length: %d", b"content-length:%d", b"CONTENT-LENGTH:\t %d \t"]
+ODD_LENGTHS = [
+    b"Content-Length: +%d",
+    b"Content-Length: -%d",
+    b"Content-Length: 0%d",
+    b"Content-Length: %d0",
+    b"Content-Length: %d, %d",
+    b"Content-Length: %d %d",
+    b"Content-Length: 0x%d",
+    b"Content-Length: %d.0",
+    b"Content-Length: %d;",
+    b"Content-Length : %d",
+    b"Content-Length: _%d",
+    b"Content-Length: \xb2%d",
+    b"Content-Length: 1%022d",
+    b"Content-Length:",
+]
+STATUSES = [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"HTTP/1.1 599 ", b"HTTP/1.1 205 Reset Content"]
+ODD_STATUSES = [
+    b"HTTP/1.1 200",
+    b"HTTP/1.1 204 No Content",
+    b"HTTP/1.1 304 Not Modified",
+    b"HTTP/1.1 100 Continue",
+    b"HTTP/1.1 101 Switching Protocols",
+    b"HTTP/1.1 099 What",
+    b"HTTP/1.1 600 What",
+    b"HTTP/1.1 2000 OK",
+    b"HTTP/1.1 20 OK",
+    b"HTTP/1.1  200 OK",
+    b"HTTP/1.1 +20 OK",
+    b"HTTP/1.1 200\tOK",
+    b"HTTP/1.1 200 OK\0",
+    b"HTTP/1.1 200 O\nK",
+    b"HTTP/1.1 200 OK\r",
+    b"HTTP/1.0 200 OK",
+    b"HTTP/1.2 200 OK",
+    b"HTTP/2.0 200 OK",
+    b"http/1.1 200 OK",
+    b" HTTP/1.1 200 OK",
+    b"\r\nHTTP/1.1 200 OK",
+    b"ICY 200 OK",
+    b"",
+]
+
+
+def answer(status, lines, length, body, at=0):
+    told = length.replace(b"%d", b"%d" % len(body))
+    return b"\r\n".join([status, *lines[:at], told, *lines[at:]]) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_plain_line_is_read_without_the_parser(line):
+    assert is_read_as_by_the_parser(answer(STATUSES[0], [line], LENGTHS[0], b"{}"))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_plain_answer_is_read_without_the_parser(status, length):
+    assert is_read_as_by_the_parser(answer(status, [], length, b"{}"))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("line", ODD_LINES)
+def test_a_line_that_frames_or_could_be_read_in_two_ways_is_for_the_parser(line, at):
+    assert not is_read_as_by_the_parser(answer(STATUSES[0], [line], LENGTHS[0], b"{}", at))
+
+
+@pytest.mark.parametrize("length", ODD_LENGTHS)
+def test_a_length_in_no_plain_digits_is_for_the_parser(length):
+    assert not is_read_as_by_the_parser(answer(STATUSES[0], [], length, b"{}"))
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES)
+def test_another_status_line_is_for_the_parser(status):
+    assert not is_read_as_by_the_parser(answer(status, [], LENGTHS[0], b"{}"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"{}",
+        OK,
+        OK + b"\r\n{}",
+        PLAIN[:-1],
+        PLAIN + b"\n",
+        PLAIN + b"H",
+        PLAIN + PLAIN,
+        OK + b"Content-Length: 0\r\n\r\n",
+        OK + b"Content-Type: a\r\nContent-Type: b\r\nContent-Length: 2\r\n\r\n{}",
+        PLAIN.replace(b"\r\n", b"\n"),
+        PLAIN.replace(b"\r\n\r\n", b"\n\n"),
+        PLAIN.replace(b"\r\n\r\n", b"\r\n\n"),
+        OK + b"X: " + b"x" * LONGEST_HEAD + b"\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN,
+        CHUNKED,
+    ],
+)
+def test_what_is_not_just_one_whole_answer_is_for_the_parser(data):
+    assert not is_read_as_by_the_parser(data)
+
+
+def test_only_what_comes_first_is_read_without_the_parser():
+    begun, over, to_head = AnswerReader(), AnswerReader(), AnswerReader()
+    begun.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert over.read_whole(PLAIN)
+    to_head.start(is_to_head=True)
+
+    assert [False] * 3 == [reader.read_whole(PLAIN) for reader in (begun, over, to_head)]
+
+
+WAYS = ("whole", "fed", "split", "chunked")
+
+
+@given(st.lists(st.sampled_from(WAYS), min_size=2, max_size=6))
+@example(["fed", "whole", "fed", "whole"])
+def test_a_parser_that_did_not_see_an_answer_is_ready_for_the_next(ways):
+    reader = AnswerReader()
+    for way in ways:
+        reader.start(is_to_head=False)
+        data = CHUNKED if way == "chunked" else PLAIN
+        if way == "whole":
+            assert reader.read_whole(data)
+        else:
+            at = 30 if way == "split" else 0
+            reader.feed(data[:at])
+            reader.feed(data[at:])
+
+        assert seen(by_parser(data)) == seen(reader)
+
+
+def test_a_connection_whose_heads_are_new_each_time_is_left_to_the_parser():
+    few, many = AnswerReader(), AnswerReader()
+    wholes = []
+    for number in range(PATIENCE + 4):
+        few.start(is_to_head=False)
+        many.start(is_to_head=False)
+        one, other = b"x: %d" % number, b"y: %d" % number
+        first = few.read_whole(answer(STATUSES[0], [one], LENGTHS[0], b"{}"))
+        wholes.append((first, many.read_whole(answer(STATUSES[0], [b"Z" + one, other], LENGTHS[0], b"{}"))))
+
+    assert [(True, True)] * PATIENCE + [(True, False)] * 4 == wholes
+
+
+def test_bytes_behind_a_whole_answer_end_the_connection():
+    reader = AnswerReader()
+    assert reader.read_whole(PLAIN)
+    reader.feed(b"H")
+
+    assert (True, False) == (reader.is_over, reader.is_reusable)
+
+
+def mutated(data):
+    """The same with a few bytes put in, taken out or exchanged, mostly such as mean something."""
+    pieces = st.sampled_from([b"\r\n", b"\r", b"\n", b" ", b"\t", b":", b"\0", b",", b"0", b"1", b"+", b"X", b"\x80"])
+    change = st.tuples(st.integers(0, len(data)), st.integers(0, 2), st.one_of(pieces, st.binary(max_size=2)))
+
+    def change_all(changes):
+        made = data
+        for at, drop, put in changes:
+            made = made[:at] + put + made[at + drop :]
+        return made
+
+    return st.lists(change, max_size=3).map(change_all)
+
+
+@given(data=st.data())
+def test_no_answer_is_read_otherwise_than_by_the_parser(data):
+    lines = data.draw(st.lists(st.sampled_from(LINES * 3 + ODD_LINES), max_size=5))
+    length = data.draw(st.sampled_from(LENGTHS * 12 + ODD_LENGTHS))
+    body = data.draw(st.sampled_from([b"{}", b"", b"{}\n", b"\r\n\r\n", b"\xff" * 20]))
+    at = data.draw(st.integers(0, 5))
+    whole = answer(data.draw(st.sampled_from(STATUSES * 12 + ODD_STATUSES)), lines, length, body, at)
+
+    is_read_as_by_the_parser(data.draw(mutated(whole)))
+
+
+def test_lines_that_never_come_again_are_not_kept_for_ever():
+    for number in range(2000):
+        assert AnswerReader().read_whole(answer(STATUSES[0], [b"x-request-id: %d" % number], LENGTHS[0], b"{}"))
+
+    assert 0 < len(header_line.known) <= header_line.MOST_KEPT
+    assert AnswerReader().read_whole(answer(STATUSES[0], [b"x: " + b"x" * 1000], LENGTHS[0], b"{}"))
+    assert max(map(len, header_line.known)) <= header_line.LONGEST_KEPT
+
+
+def test_the_lines_for_the_client_say_once_what_the_relay_must_know():
+    headers = [(b"Content-Type", b"text/event-stream"), (b"content-type", b"a"), (b"Connection", b"X")]
+
+    assert ([b"Content-Type: text/event-stream\r\n", b"content-type: a\r\n"], 5) == for_client(headers)
