@@ -219,7 +219,8 @@ async def measured(times: int) -> dict[str, Any]:
 def hostile(evidence: Evidence, times: int = 3) -> None:
     """In a process of its own, so that nothing else's work and garbage is in it."""
     command = [sys.executable, "-m", "tests.benchmarks.verify.hostile", "--times", str(times)]
-    done = subprocess.run(command, check=False, capture_output=True, cwd=CHECKOUT, timeout=600)
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}  # a working directory is no place for modules if PYTHONSAFEPATH is set
+    done = subprocess.run(command, check=False, capture_output=True, cwd=CHECKOUT, env=env, timeout=600)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr.decode(errors='replace').strip()[-600:]}")
     found = evidence.figures["hostile"] = json.loads(done.stdout)
