@@ -216,14 +216,18 @@ async def measured(times: int) -> dict[str, Any]:
     return {"cases": found, "grown_mb": peak_mb() - began_mb}
 
 
-def hostile(evidence: Evidence, times: int = 3) -> None:
-    """In a process of its own, so that nothing else's work and garbage is in it."""
-    command = [sys.executable, "-m", "tests.benchmarks.verify.hostile", "--times", str(times)]
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}  # a working directory is no place for modules if PYTHONSAFEPATH is set
+def alone(*words: str) -> bytes:
+    """What this module prints as a program: a process of its own, so that nothing else's work and garbage is in it."""
+    command = [sys.executable, "-m", "tests.benchmarks.verify.hostile", *words]
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}  # where PYTHONSAFEPATH is set, no module is found by the folder
     done = subprocess.run(command, check=False, capture_output=True, cwd=CHECKOUT, env=env, timeout=600)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr.decode(errors='replace').strip()[-600:]}")
-    found = evidence.figures["hostile"] = json.loads(done.stdout)
+    return done.stdout
+
+
+def hostile(evidence: Evidence, times: int = 3) -> None:
+    found = evidence.figures["hostile"] = json.loads(alone("--times", str(times)))
     name, worst = max(found["cases"].items(), key=lambda one: one[1]["wall_ms"])
     evidence.bars["hostile_text_stall"] = Bar(worst["wall_ms"], LONGEST_S * 1000, "ms", f"{name}: {worst['bait']}")
     evidence.bars["hostile_text_memory"] = Bar(found["grown_mb"], MOST_MB, "MB")

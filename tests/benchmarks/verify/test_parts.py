@@ -7,6 +7,7 @@ import pytest
 from tests.benchmarks.verify import accuracy, run, truth
 from tests.benchmarks.verify.accuracy import BOTH, INTERVENE, NOTHING, OBSERVE, RETRY, VOTED, Graded, Plan
 from tests.benchmarks.verify.asking import Answer, Heard, booked
+from tests.benchmarks.verify.hostile import alone
 
 from predawn.kernels.tiny import evaluate, language
 from predawn.kernels.tiny.world import Story
@@ -201,3 +202,10 @@ def test_other_stories_other_models_and_other_code_are_not_mixed_with_kept_answe
 
     assert len(set(folders)) == 3
     assert folders[2] == folders[3]
+
+
+def test_hostile_texts_run_alone_wherever_modules_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    assert b"--times" in alone("--help")
