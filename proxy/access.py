@@ -86,18 +86,19 @@ class Access:
         url = settings.access.limits_url
         rates = await _open_rates(url, self._clock) if url else None
         async with self._syncing:
-            if settings.access.keys != "off":
-                try:
+            try:
+                if settings.access.keys != "off":
                     await self._refresh(keyring)
-                except StoreError:
-                    await _close(rates)
-                    raise
+                await self._sync(keyring)  # first, for it may fail
+            except BaseException:
+                await _close(rates)
+                raise
             if rates is not None or self._settings.access.limits_url != url:
                 self._rates, rates = rates, self._rates
             self._settings, self._mode, self._keyring = settings, settings.access.keys, keyring
             self.epoch += 1
             await _close(rates)
-            await self._sync()
+            await self._share()
         if self._task is None and self._mode != "off":
             self._task = self._tasks.spawn(self._keep_up(), "access")
 
@@ -109,7 +110,8 @@ class Access:
                 task.cancel()
                 await asyncio.wait([task])
             try:
-                await self._sync()
+                await self._sync(self._keyring)
+                await self._share()
             except StoreError as exc:
                 log.warning("usage of the last moments is lost: %s", exc)
             rates, self._rates = self._rates, None
@@ -254,10 +256,12 @@ class Access:
             is_failing = False
 
     async def _catch_up(self) -> None:
-        if not await self._sync(unless=self._keyring.is_behind):  # one visit to the store does it nearly always
-            await self._refresh(self._keyring)
-            await self._sync()
-        await self._provide_rates(self._keyring)
+        keyring = self._keyring
+        if not await self._sync(keyring, unless=keyring.is_behind):  # one visit to the store does it nearly always
+            await self._refresh(keyring)
+            await self._sync(keyring)
+        await self._provide_rates(keyring)
+        await self._share()
 
     async def _refresh(self, keyring: Keyring) -> None:
         if self._store is None:
@@ -278,22 +282,20 @@ class Access:
         if keyring.has_rates and self._rates is None and not self._settings.access.limits_url:
             self._rates = await _open_rates(None, self._clock)
 
-    async def _sync(self, *, unless: Callable[[Connection], bool] | None = None) -> bool:
-        """Bring together with other servers what was used here and there, and with the store `unless` it says yes."""
+    async def _sync(self, keyring: Keyring, *, unless: Callable[[Connection], bool] | None = None) -> bool:
+        """See `UsageBook.sync`. Without a store it is false if there is an `unless`, which cannot be asked."""
         if self._store is None:
-            is_done = unless is None
-        else:
-            reads_spend = self._keyring.has_budgets
-            is_done = await self._book.sync(self._store, reads_spend=reads_spend, unless=unless)
-        if is_done and self._rates is not None:
-            await self._share(self._rates)
-        return is_done
+            return unless is None
+        return await self._book.sync(self._store, reads_spend=keyring.has_budgets, unless=unless)
 
-    async def _share(self, rates: Rates) -> None:
-        for key in self._keyring.token_keys:  # other servers see, in shared windows, what was used here
+    async def _share(self) -> None:
+        """Let other servers see, in shared windows, what was used here."""
+        if self._rates is None:
+            return
+        for key in self._keyring.token_keys:
             account = self._accounts.get(key.id)
             if account is not None and key.tokens_per_minute is not None:
-                await write_tokens(key.id, key.tokens_per_minute, account, rates)
+                await write_tokens(key.id, key.tokens_per_minute, account, self._rates)
 
 
 async def _open_rates(url: str | None, clock: Clock) -> Rates:

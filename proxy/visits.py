@@ -115,8 +115,9 @@ class SqliteVisits:
 
 
 async def _ended(job: Future[Any]) -> None:
-    while not job.done():
-        ended = asyncio.wrap_future(job)
+    ended = asyncio.wrap_future(job)
+    while not ended.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([ended])
-            ended.exception()  # else asyncio says that nobody asked
+    if not ended.cancelled():  # as it is if the visit had not begun
+        ended.exception()  # else asyncio says that nobody asked

@@ -267,6 +267,26 @@ class TestKeepingUp:
 
         assert door.identify(bearer(presented), ELSEWHERE).key is not None
 
+    async def test_a_reload_whose_usage_cannot_be_written_opens_no_door(self, house: House):
+        from sqlalchemy import text
+
+        _, presented = await house.make()
+        door = await house.door()
+        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        store = await house.the_store()
+        async with store.begin() as connection:
+            await connection.execute(text("ALTER TABLE usage RENAME TO away"))
+        with pytest.raises(StoreError):
+            await door.reload(house.settings(keys="off"))
+        refusal = refused(door.identify, CIMultiDict(), ELSEWHERE)
+        async with store.begin() as connection:
+            await connection.execute(text("ALTER TABLE away RENAME TO usage"))
+        await door.reload(house.settings(keys="off"))
+
+        assert refusal.status == 401
+        assert door.identify(CIMultiDict(), ELSEWHERE) is ANYONE
+        assert [row.usage.requests for row in await read_usage(store)] == [1]
+
     async def test_a_state_that_fails_keeps_the_keys_and_says_so_once(
         self, house: House, caplog: pytest.LogCaptureFixture
     ):

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import sqlite3
 import stat
@@ -16,6 +17,7 @@ from predawn.proxy import store as store_module
 from predawn.proxy import tables
 from predawn.proxy.migrations import HEAD
 from predawn.proxy.store import Store, StoreError, Visit, open_store, sqlite_path
+from predawn.proxy.visits import THREADS
 
 A_KEY = {"id": "k", "digest": "d", "secret_id": "s", "name": "n", "tenant": "t", "created_at": 1.0}
 
@@ -337,7 +339,8 @@ class TestSqlite:
 
         assert (is_waiting, has_ended, names) == (True, True, ["n"])
 
-    async def test_a_visit_that_fails_after_it_was_cancelled_is_no_crash(self, tmp_path: Path):
+    @pytest.mark.parametrize("times", [1, 3])
+    async def test_a_visit_that_fails_after_it_was_cancelled_is_no_crash(self, tmp_path: Path, times: int):
         begun, may_go_on = threading.Event(), threading.Event()
 
         def work(_: Visit) -> None:
@@ -350,15 +353,34 @@ class TestSqlite:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         visiting = asyncio.get_running_loop().create_task(store.visit(work))
         await asyncio.to_thread(begun.wait)
-        visiting.cancel()
-        await asyncio.sleep(0)
+        for _ in range(times):
+            visiting.cancel()
+            await asyncio.sleep(0)
         may_go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await visiting
         del visiting
         await store.aclose()
+        gc.collect()
 
         assert complaints == []
+
+    async def test_a_visit_that_is_cancelled_before_its_turn_never_begins(self, tmp_path: Path):
+        may_go_on = threading.Event()
+        begun: list[Visit] = []
+        store = await open_store(str(tmp_path / "state.db"))
+        loop = asyncio.get_running_loop()
+        waiting = [loop.create_task(store.visit(lambda _: may_go_on.wait())) for _ in range(THREADS)]
+        last = loop.create_task(store.visit(begun.append))
+        await asyncio.sleep(0)
+        last.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await last
+        may_go_on.set()
+        await asyncio.gather(*waiting)
+        await store.aclose()
+
+        assert begun == []
 
     async def test_a_file_that_is_no_database_is_named_with_the_fix(self, tmp_path: Path):
         path = tmp_path / "notes.txt"

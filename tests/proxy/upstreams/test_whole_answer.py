@@ -254,6 +254,27 @@ def test_a_connection_whose_heads_are_new_each_time_is_left_to_the_parser():
     assert [(True, True)] * PATIENCE + [(True, False)] * 4 == wholes
 
 
+def test_a_connection_whose_answers_come_in_parts_is_left_to_the_parser():
+    reader = AnswerReader()
+    wholes = []
+    for data in [PLAIN[:-1]] * PATIENCE + [PLAIN]:
+        reader.start(is_to_head=False)
+        wholes.append(reader.read_whole(data))
+
+    assert [False] * (PATIENCE + 1) == wholes
+
+
+def test_answers_that_are_not_worth_it_now_and_then_do_not_wear_out_patience():
+    reader = AnswerReader()
+    wholes = []
+    for number in range(4 * PATIENCE):
+        news = [b"x: %d" % number, b"y: %d" % number] if number % 2 else []
+        reader.start(is_to_head=False)
+        wholes.append(reader.read_whole(answer(STATUSES[0], news, LENGTHS[0], b"{}")))
+
+    assert [True] * 4 * PATIENCE == wholes
+
+
 def test_bytes_behind_a_whole_answer_end_the_connection():
     reader = AnswerReader()
     assert reader.read_whole(PLAIN)
@@ -289,9 +310,11 @@ def test_no_answer_is_read_otherwise_than_by_the_parser(data):
 
 def test_lines_that_never_come_again_are_not_kept_for_ever():
     for number in range(2000):
-        assert AnswerReader().read_whole(answer(STATUSES[0], [b"x-request-id: %d" % number], LENGTHS[0], b"{}"))
+        lines = [b"x-request-id: %d" % number]
+        assert AnswerReader().read_whole(answer(STATUSES[0] + b" %d" % number, lines, LENGTHS[0], b"{}"))
 
     assert 0 < len(header_line.known) <= header_line.MOST_KEPT
+    assert 0 < len(header_line._statuses) <= header_line.MOST_KEPT
     assert AnswerReader().read_whole(answer(STATUSES[0], [b"x: " + b"x" * 1000], LENGTHS[0], b"{}"))
     assert max(map(len, header_line.known)) <= header_line.LONGEST_KEPT
 
