@@ -337,6 +337,7 @@ _LANE_COSTS = {
     "cpu_us_per_request_1.5kb_fresh_heads": "1.5 KB, each head new",
     "cpu_us_per_request_60kb": "60 KB",
     "cpu_us_per_chunk": "streamed chunk",
+    "cpu_us_per_chunk_of_128_streams": "of 128 streams",
 }
 
 

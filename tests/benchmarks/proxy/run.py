@@ -63,9 +63,9 @@ def chosen_tests(options: argparse.Namespace) -> set[str]:
     return wanted
 
 
-def takes(peer: Peer, test: str) -> bool:
-    """True unless the peer is there for other tests."""
-    return not peer.tests or test in peer.tests
+def takes(peer: Peer, test: str, without: tuple[str, ...] = ()) -> bool:
+    """True unless the peer is there for other tests, or the test is not for it."""
+    return (not peer.tests or test in peer.tests) and peer.name not in without
 
 
 def measure_rounds(
@@ -76,7 +76,7 @@ def measure_rounds(
     for round_ in range(rounds):
         begun = time.monotonic()
         for workload in workloads:
-            residents = [one for one in stage.residents.values() if takes(one.peer, workload.name)]
+            residents = [one for one in stage.residents.values() if takes(one.peer, workload.name, workload.without)]
             order.shuffle(residents)
             samples += [stage.sample(resident, workload, round_, scale) for resident in residents]
         print(f"  round {round_ + 1} of {rounds} took {time.monotonic() - begun:.0f} s", flush=True)
