@@ -55,7 +55,7 @@ def test_the_fast_lane_s_ratios_are_told_of_other_peers_too():
     ratios = ratios_with("predawn", Samples.of(raw, 1))
 
     assert ratios["CPU per request, 1.5 KB, of vllm-router's"] == 2.0
-    assert ratios["CPU per chunk, of nginx's"] is None
+    assert ratios["CPU per chunk of 32 streams, of nginx's"] is None
 
 
 def test_the_memory_of_idle_streams_has_a_bar_for_each_lane_and_counts_only_whole():

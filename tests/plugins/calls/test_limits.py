@@ -44,7 +44,7 @@ async def keyed(way: Any, **limits: Any) -> AsyncIterator[tuple[Workbench, Calle
 async def used(caller: Caller, bench: Workbench) -> Any:
     access = bench._app.generation.service.access
     async with access._syncing:
-        await access._sync()
+        await access._sync(access._keyring)
     (row,) = await read_usage(await caller.app.store())
     return row.usage
 
