@@ -8,7 +8,7 @@ from predawn.proxy.exchange import Exchange, Phase
 from predawn.proxy.metrics import Metrics
 from predawn.proxy.models import Model
 from predawn.proxy.prompt_size import estimated_prompt_tokens
-from predawn.proxy.relay import StreamMeter
+from predawn.proxy.stream_meter import StreamMeter
 from predawn.proxy.wire.openai import Usage
 
 

@@ -24,7 +24,6 @@ from predawn.proxy.prompt_size import estimated_prompt_tokens
 from predawn.proxy.relay import (
     STREAM_HEADERS,
     ClientStalledError,
-    StreamMeter,
     StreamSink,
     UsageHider,
     WholeEvents,
@@ -34,6 +33,7 @@ from predawn.proxy.relay import (
     read_body,
     stream_of_body,
 )
+from predawn.proxy.stream_meter import StreamMeter
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.errors import error_body, error_event, event_of_error, from_upstream, plugin_failed

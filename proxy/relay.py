@@ -18,27 +18,17 @@ from multidict import CIMultiDict
 
 from predawn.proxy.exchange import ByteSource, Chunk, ChunkFilter, Reply, RouteName, TappedSource, closing, tapped
 from predawn.proxy.joining import MOST_BYTES, JoinedWrites, Unhurried, listening_to
+from predawn.proxy.stream_meter import StreamMeter
 from predawn.proxy.tasks import Tasks
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.wire.fold import BodyChunk, body_of, events_of
-from predawn.proxy.wire.openai import (
-    NamedEventWatch,
-    Usage,
-    has_ended,
-    is_usage_only,
-    usage_of_lines,
-    usage_of_messages,
-    usage_of_tail,
-)
+from predawn.proxy.wire.openai import has_ended, is_usage_only
 from predawn.proxy.wire.sse import EventSplitter, is_done
 
 HIGH_WATER = 256 << 10
 """Bytes that may wait for a slow client before the upstream is no longer read."""
-TAIL_BYTES = 8 << 10
-"""Bytes kept of a stream's end; the usage and the end mark stand there."""
 HELD_BYTES = 64 << 10
 """Bytes of an unfinished event that wait for its end; of a longer one they are sent as they come."""
-_DONE = b"\ndata: [DONE]\n\n"
 BLANK = (b"\n\n", b"\n\r\n", b"\r\r")
 MAX_BODY_BYTES = 512 << 20
 STREAM_HEADERS = {
@@ -50,74 +40,6 @@ STREAM_HEADERS = {
 
 class ClientStalledError(ConnectionError):
     """The client stopped reading for longer than the idle timeout."""
-
-
-class StreamMeter:
-    """What is observed of a stream, in plain attributes: nothing is sent to a metric per chunk."""
-
-    __slots__ = ("_tail", "_tail_size", "_watch", "events", "first_at", "last_at", "max_gap_s", "reads", "route")
-
-    def __init__(self, route: RouteName = "raw") -> None:
-        self.route: RouteName = route
-        self._watch = NamedEventWatch(route) if route in ("responses", "messages") else None
-        self.reads = 0
-        self.events = 0
-        self.first_at = 0.0
-        self.last_at = 0.0
-        self.max_gap_s = 0.0
-        self._tail: list[bytes] = []
-        self._tail_size = 0
-
-    def saw(self, data: bytes) -> None:
-        now = perf_counter()
-        if self.reads:
-            gap = now - self.last_at
-            if gap > self.max_gap_s:  # noqa: PLR1730 - max() costs three times as much, and this runs per chunk
-                self.max_gap_s = gap
-        else:
-            self.first_at = now
-        self.last_at = now
-        self.reads += 1
-        self.events += data.count(b"data:")
-        tail = self._tail
-        tail.append(data)
-        self._tail_size += len(data)
-        if self._tail_size > 2 * TAIL_BYTES:  # not at each read: what came long ago left the caches
-            self._forget()
-        if self._watch is not None:
-            self._watch.saw(data)
-
-    def _forget(self) -> None:
-        tail, at = self._tail, 0
-        while self._tail_size - len(tail[at]) >= TAIL_BYTES:
-            self._tail_size -= len(tail[at])
-            at += 1
-        del tail[:at]
-
-    @property
-    def has_ended(self) -> bool:
-        """True once the answer's end mark was there, or an error that explains why not."""
-        if self._watch is not None:
-            return self._watch.ended or has_ended(self.tail, self.route)
-        return b"".join(self._tail[-2:]).endswith(_DONE) or has_ended(self.tail, self.route)
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the stream told of its tokens."""
-        if self.route == "messages" and self._watch is not None:
-            return usage_of_messages(self.tail, self._watch.head)
-        # the last two reads mostly tell it, and the rest left the caches long ago: 20 µs to join all
-        return usage_of_lines(b"".join(self._tail[-2:])) or usage_of_tail(self.tail)
-
-    @property
-    def tail(self) -> bytes:
-        """At least the last `TAIL_BYTES` bytes, or all there were."""
-        return b"".join(self._tail)
-
-    @property
-    def mean_gap_s(self) -> float | None:
-        """Mean time between two events; reads that brought several count as several."""
-        return (self.last_at - self.first_at) / (self.events - 1) if self.events > 1 else None
 
 
 class StreamSink:

@@ -14,8 +14,9 @@ from multidict import CIMultiDict
 from predawn.proxy.control import read_control
 from predawn.proxy.exchange import Call, Exchange, Reply, RequestError
 from predawn.proxy.problems import nearest
-from predawn.proxy.relay import StreamMeter, StreamSink, WholeEvents, pump_bytes, read_body
+from predawn.proxy.relay import StreamSink, WholeEvents, pump_bytes, read_body
 from predawn.proxy.service import ROUTES, call_for_body, read_request
+from predawn.proxy.stream_meter import StreamMeter
 from predawn.proxy.upstreams.base import UpstreamError, UpstreamRequest
 from predawn.proxy.wire.errors import error_event, from_upstream
 from predawn.proxy.wire.headers import to_upstream

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from predawn.proxy.fastlane.heads import Plan
     from predawn.proxy.fastlane.legs import Leg, Onward
     from predawn.proxy.leases import Lease
-    from predawn.proxy.relay import StreamMeter
     from predawn.proxy.service import Service
+    from predawn.proxy.stream_meter import StreamMeter
     from predawn.proxy.wire.openai import Head, Usage
 
 

@@ -10,9 +10,11 @@ from predawn.proxy.accounting import Account
 from predawn.proxy.conversation import BROKEN_OFF, CLIENT_CLOSED
 from predawn.proxy.fastlane.answer_head import for_stream, status_line
 from predawn.proxy.fastlane.books import book, close_account, exchange_of, observed
-from predawn.proxy.relay import MAX_BODY_BYTES, StreamMeter, UsageHider, WholeEvents
+from predawn.proxy.relay import MAX_BODY_BYTES, UsageHider, WholeEvents
 from predawn.proxy.resilience import FirstTry
+from predawn.proxy.stream_meter import StreamMeter
 from predawn.proxy.upstreams.base import UpstreamError
+from predawn.proxy.upstreams.connection import Passage
 from predawn.proxy.wire.client_lines import IS_EVENTS, IS_UNUSUAL, TOLD_MS, for_client
 from predawn.proxy.wire.errors import error_body, error_event, from_upstream
 from predawn.proxy.wire.headers import new_request_id
@@ -78,8 +80,8 @@ class Transit:
     """True once the head of a stream was written."""
     _unwritten = b""
     """What goes to the client with the next that does: a write costs as much as all else that is done for a chunk."""
-    _passes = False
-    """True while whole events go on as they came: the stream is open, and nothing of it held back or unwritten."""
+    _passage: Passage | None = None
+    """Where whole events of an open stream go through while nothing of it is held back."""
     _is_over = False
     _exchange: Exchange | None = None
     _account: Account | None = None
@@ -187,7 +189,6 @@ class Transit:
         except EventTooLargeError as exc:
             self._drop(str(exc))
             return
-        self._passes = gate.is_clear and not is_last
         unwritten = self._unwritten
         if shown:
             unwritten = b"%b%x\r\n%b\r\n" % (unwritten, len(shown), shown)
@@ -196,15 +197,13 @@ class Transit:
         elif unwritten:
             self._unwritten = b""
             self._door.transport.write(unwritten)
+        if gate.is_clear and not is_last:
+            assert self._connection is not None
+            assert self._passage is not None
+            self._connection.let_pass(self._passage)
 
-    def on_chunk(self, framed: bytes, at: int) -> None:
-        meter = self.meter
-        is_whole = framed.endswith(b"\n\n\r\n") and not (self.hides and b'"usage"' in framed)
-        if self._passes and is_whole and meter is not None:
-            self._door.transport.write(framed)  # first, for the client waits
-            meter.saw(framed[at:-2])
-        else:
-            self.on_body(framed[at:-2], is_last=False)
+    def on_chunk(self, data: bytes) -> None:
+        self.on_body(data, is_last=False)
 
     def on_end(self) -> None:
         self._connection = None
@@ -227,6 +226,8 @@ class Transit:
         """Begin a stream's answer: the head goes with what is written first."""
         self.leg.station.breaker.succeeded()
         self._is_open = True
+        assert self.meter is not None
+        self._passage = Passage(self._door.transport.write, self.meter, hides=self.hides)
         self._outgoing = b""
         self._door.commit()
         head = (self._unwritten, self._own_lines())
@@ -246,6 +247,7 @@ class Transit:
     def _finish_stream(self, gate: UsageHider | WholeEvents) -> None:
         meter, door = self.meter, self._door
         assert meter is not None
+        meter.count()
         if not self._is_open:
             self._open()
         if rest := gate.rest():
@@ -332,6 +334,7 @@ class Transit:
     def resume(self) -> None:
         if self._connection is not None:
             if self.meter is not None:
+                self.meter.count()
                 self.meter.last_at = perf_counter()  # the pause was the client's, not the upstream's
             self._connection.resume()
 
@@ -396,6 +399,8 @@ class Transit:
             account.asked_at = self.asked_at
         if self.status and (self.meter is None or self._is_open):  # the head of a stream alone is no answer yet
             exchange.upstream, exchange.upstream_model = self.leg.name, self.leg.model_for(self.head.model)
+        if self.meter is not None:
+            self.meter.count()
         account.meter = self.meter
         account.upstream_done_at = self.upstream_done_at
         return exchange, account

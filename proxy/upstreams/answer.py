@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's head with the 1xx answers before it; also of what is no body, such as trailers, at a stretch."""
-SIZES_KEPT = 4 << 10
-"""Of so many lengths of chunks the size lines are remembered."""
+LONGEST_CHUNK = 4 << 10
+"""Bytes of a chunk, framing and all, that is known without the parser."""
 LONGEST_HEAD = 4 << 10
 """Bytes of a head that is read without the parser."""
 PATIENCE = 16
@@ -122,8 +122,8 @@ class AnswerReader:
         another way than the usual. Most reads of a stream bring one chunk, which so needs neither the parser with its
         calls nor to be framed anew: 1.1 µs became 0.8, and 9.7 became 6 where the caches are cold.
         """
-        line = _size_line(len(data))
-        return len(line) if data.startswith(line) and data.endswith(b"\r\n") else 0
+        line = size_line(len(data))
+        return len(line) if line and data.startswith(line) and data.endswith(b"\r\n") else 0
 
     def read_whole(self, data: bytes) -> bool:
         """Read an answer that this is all of, if it is a plain one; else nothing was read, and `feed` is for it.
@@ -261,10 +261,10 @@ class AnswerReader:
             self.is_reusable = self._parser.should_keep_alive()
 
 
-@lru_cache(SIZES_KEPT)
-def _size_line(length: int) -> bytes:
-    """The line that a chunk of this length, framing and all, begins with; empty if none can have it."""
-    for digits in range(1, len(b"%x" % length) + 1):
+@lru_cache(LONGEST_CHUNK)
+def size_line(length: int) -> bytes:
+    """The line that a chunk of this length, framing and all, begins with; empty if none can have it, or it is long."""
+    for digits in range(1, len(b"%x" % length) + 1 if length <= LONGEST_CHUNK else 0):
         line = b"%x\r\n" % max(length - digits - 4, 0)
         if len(line) == digits + 2 and line != b"0\r\n":
             return line

@@ -87,8 +87,7 @@ class AnswerSource:
             self._is_full = True
             self._connection.pause()
 
-    def on_chunk(self, framed: bytes, at: int) -> None:
-        data = framed[at:-2]
+    def on_chunk(self, data: bytes) -> None:
         if self._size + len(data) > MAX_UNREAD_BYTES or self._listener is None:
             self.on_body(data)
             return

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.proxy.test_whole_events import pieces
 
 from predawn.proxy.exchange import RouteName
-from predawn.proxy.relay import TAIL_BYTES, StreamMeter
+from predawn.proxy.stream_meter import TAIL_BYTES, StreamMeter
 from predawn.proxy.wire.openai import has_ended, usage_of_tail
 
 DONE = b"data: [DONE]\n\n"

@@ -11,10 +11,10 @@ async def test_a_long_stream_makes_no_more_calls_than_a_short_one():
 
 
 async def test_a_function_that_is_called_per_chunk_would_be_seen(monkeypatch):
-    from predawn.proxy.relay import StreamMeter
+    from predawn.proxy.stream_meter import StreamMeter
 
     monkeypatch.setattr(chunks, "INSTRUMENTS", (*chunks.INSTRUMENTS, "relay.py"))
-    assert StreamMeter.saw.__code__.co_filename.endswith("relay.py")
+    assert StreamMeter.saw.__code__.co_filename.endswith("stream_meter.py")
 
     assert await chunks.calls(50) > await chunks.calls(5) + 40
 

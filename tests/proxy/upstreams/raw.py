@@ -104,8 +104,8 @@ class Heard:
         self.body += data
         self._note("body")
 
-    def on_chunk(self, framed: bytes, at: int) -> None:
-        self.on_body(framed[at:-2], is_last=False)
+    def on_chunk(self, data: bytes) -> None:
+        self.on_body(data, is_last=False)
 
     def on_end(self) -> None:
         self._note("end")

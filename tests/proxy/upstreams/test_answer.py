@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predawn.proxy.upstreams.answer import MAX_HEAD_BYTES, AnswerReader
+from predawn.proxy.upstreams.answer import LONGEST_CHUNK, MAX_HEAD_BYTES, AnswerReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GOOD = {
@@ -248,13 +248,21 @@ def chunk(data: bytes, size: bytes = b"%x") -> bytes:
     return size % len(data) + b"\r\n" + data + b"\r\n"
 
 
-@pytest.mark.parametrize("size", sorted({16**n + more for n in range(6) for more in range(-2, 3)} - {-1, 0}))
+SIZES = {16**n + more for n in range(3) for more in range(-2, 3)} | {LONGEST_CHUNK - 7}
+
+
+@pytest.mark.parametrize("size", sorted(SIZES - {-1, 0}))
 def test_a_whole_chunk_is_known_by_its_size(size):
     framed = chunk(b"x" * size)
     at = AnswerReader().framed(framed)
 
     assert b"x" * size == framed[at:-2]
     assert at == len(b"%x\r\n" % size)
+
+
+@pytest.mark.parametrize("size", [LONGEST_CHUNK - 6, LONGEST_CHUNK, 1 << 20])
+def test_a_long_chunk_is_for_the_parser(size):
+    assert AnswerReader().framed(chunk(b"x" * size)) == 0
 
 
 def test_no_other_size_is_taken_for_that_of_a_whole_chunk():
