@@ -31,6 +31,7 @@ from predawn.proxy.declared import (
 from predawn.proxy.engine_meters import EngineMeters
 from predawn.proxy.logs import redact
 from predawn.proxy.meters import Counter, Family, Gauge, Histogram
+from predawn.proxy.postponed import Postponed
 from predawn.proxy.tenants import DEFAULT, TenantMeters
 from predawn.proxy.traffic import OTHER, AnswerMeters, TrafficMeters
 
@@ -79,6 +80,8 @@ class Metrics(Declared):
         self.spent = {when: self.phase_seconds.of(when) for when in WHENS}
         """Seconds by when they were spent: `before`, `during`, `alongside`, `after`."""
         self.during = self.spent["during"]
+        self.postponed = Postponed()
+        """Settle before reading what was counted."""
 
     # -- the request path
 

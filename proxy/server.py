@@ -205,6 +205,7 @@ async def running(
         stack.push_async_callback(store.aclose)
         access = await Access.open(settings, store, clock, tasks)
         stack.push_async_callback(access.aclose)
+        stack.callback(metrics.postponed.settle)
         jobs = JobsOpener(settings, clock, tasks, runs=settings.jobs.in_servers or not api)
         stack.push_async_callback(jobs.aclose)  # also when a later plugin keeps the server from starting
         shared = Shared(clock, tasks, metrics, access, store, open_jobs=jobs)
@@ -235,10 +236,12 @@ async def running(
 
 
 async def _sweep(app: App, doors: Doors, clock: Clock) -> None:
+    loop = asyncio.get_running_loop()
     while True:
         await clock.sleep(1.0)
         doors.sweep()
         app.generation.service.interrupt_overdue()
+        loop.call_soon(app.metrics.postponed.settle)  # not from here: what goes wrong there must not end the sweeping
 
 
 async def _close_generations(app: App) -> None:

@@ -42,6 +42,7 @@ def build() -> web.Response:
 
 async def scrape(request: Request, metrics: Metrics) -> web.StreamResponse:
     """The metrics, rendered in a thread and in slices so that a large page delays no token."""
+    metrics.postponed.settle()
     body, content_type = await asyncio.to_thread(render, metrics, request.headers.get("Accept", ""), pause)
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": content_type})

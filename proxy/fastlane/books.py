@@ -39,6 +39,8 @@ class Served(Protocol):
     began: float
     asked_at: float
     upstream_done_at: float
+    ended_at: float
+    usage: Usage | None
     status: int
     meter: StreamMeter | None
 
@@ -50,10 +52,10 @@ Sums: TypeAlias = "tuple[float, float, tuple[int, int, int, int], float, bool]"
 """Seconds in all and of the call, tokens (prompt, output, cached, reasoning), dollars, and whether they are a guess."""
 
 
-def book(transit: Served, usage: Usage | None) -> Sums:
+def book(transit: Served) -> Sums:
     """Count a request that was answered well: what `Account.close` does for one with a single call, 9 µs less."""
     metrics, meter, leg, plan = transit.service.tools.metrics, transit.meter, transit.leg, transit.plan
-    now = perf_counter()
+    now, usage = transit.ended_at, transit.usage
     total_s, call_s = now - transit.began, now - transit.asked_at
     overhead_s = total_s - (transit.upstream_done_at - transit.asked_at)
     if meter is not None and meter.reads:

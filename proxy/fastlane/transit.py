@@ -86,6 +86,8 @@ class Transit:
     _exchange: Exchange | None = None
     _account: Account | None = None
     upstream_done_at = 0.0
+    ended_at = 0.0
+    usage: Usage | None = None
 
     def __init__(  # noqa: PLR0917 - built in one place, once per request: keywords cost 0.5 us
         self,
@@ -367,11 +369,19 @@ class Transit:
         self._leave()
         self.service.fast_lane.value += 1
         try:
-            sums = book(self, usage)
+            self.usage, self.ended_at = usage, perf_counter()
             if tools.observers.serving(self.leg.model.name):
-                tools.observers.done(observed(self, sums))
+                tools.observers.done(observed(self, book(self)))
+            elif self.meter is None or self.lease is not None:
+                book(self)
+            else:
+                tools.metrics.postponed.add(self)
         finally:
             self._door.done()
+
+    def close_account(self) -> None:
+        """Count and book it; called by `Postponed`."""
+        book(self)
 
     def _end_at_length(
         self, outcome: Outcome, status: int, error: str | None, call_outcome: str, usage: Usage | None = None

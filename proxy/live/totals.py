@@ -31,10 +31,12 @@ class Totals:
     """Reads the metrics of one process; what it does not find counts as nothing."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self._postponed = metrics.postponed
         self._families: dict[str, Family[Any]] = {family.name: family for family in families(metrics)}
 
     def read(self) -> dict[str, Any]:
         """Counts since the process began; the page tells rates from two of them."""
+        self._postponed.settle()
         classes = {"ok": 0.0, "client": 0.0, "server": 0.0}
         for labels, value in self._values("predawn_requests_total"):
             code = labels.get("code", "")

@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from predawn.proxy.exchange import RequestError, RouteName
-from predawn.proxy.wire.patch import members, splice
+from predawn.proxy.wire.patch import append, members, splice
 
 _encode = msgspec.json.Encoder().encode
+_USAGE_ASKED = b'{"include_usage":true}'
 HEAD_BYTES = 4 << 10
 LONGEST_MARK = 64
 """Bytes of which an end mark may consist, spaces in it included."""
@@ -307,16 +308,23 @@ def upstream_body(body: bytes, head: Head, *, model: str, ask_usage: bool, outpu
     put: dict[str, bytes] = {}
     if model != head.model:
         put["model"] = _encode(model)
-    if ask_usage:
-        put["stream_options"] = _with_usage(body)
     if output_limit is not None:
         for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
             given = getattr(head, name)
             if given is not None and given > output_limit:
                 put[name] = _encode(output_limit)
+    if ask_usage:
+        if not put and head.predawn is None and _has_no_options(body):
+            return append(body, "stream_options", _USAGE_ASKED)
+        put["stream_options"] = _with_usage(body)
     if head.predawn is None and not put:
         return body
     return splice(body, put, ("predawn",) if head.predawn is not None else ())
+
+
+def _has_no_options(body: bytes) -> bool:
+    """True if no member can be `stream_options`, however that is spelled; false tells nothing."""
+    return b"stream_options" not in body and b"\\u00" not in body
 
 
 def _with_usage(body: bytes) -> bytes:
@@ -325,4 +333,4 @@ def _with_usage(body: bytes) -> bytes:
     for member in members(body, start):
         if member.key == "stream_options" and body[member.value_start : member.value_start + 1] == b"{":
             return splice(body[member.value_start : member.value_end], {"include_usage": b"true"})
-    return b'{"include_usage":true}'
+    return _USAGE_ASKED

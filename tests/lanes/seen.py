@@ -139,6 +139,7 @@ def _without_port(request: Received, port: int) -> Received:
 def counted(server: Server) -> dict[str, float]:
     """Every sample of the metrics that does not depend on how long something took."""
     found: dict[str, float] = {}
+    server._shared.metrics.postponed.settle()
     for family in vars(server._shared.metrics).values():
         if not isinstance(family, Family) or _APART.search(family.name):
             continue
@@ -151,6 +152,7 @@ def counted(server: Server) -> dict[str, float]:
 
 def booked(server: Server) -> dict[str, float]:
     """What was used by each key; nothing of it is written while the clock stands still."""
+    server._shared.metrics.postponed.settle()
     book = server._shared.access._book._booked
     return {
         f"{tenant} {key_id} {name}": value

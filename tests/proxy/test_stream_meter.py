@@ -1,5 +1,7 @@
 """`StreamMeter` looks at the last reads first and forgets the rest late: what it says does not depend on that."""
 
+from time import perf_counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from predawn.proxy.wire.openai import has_ended, usage_of_tail
 
 DONE = b"data: [DONE]\n\n"
 USED = b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":2}}\n\n'
-STREAMS = st.lists(
+EVENTS = st.lists(
     st.sampled_from(
         [
             b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n',
@@ -28,7 +30,8 @@ STREAMS = st.lists(
         ]
     ),
     max_size=7,
-).map(b"".join)
+)
+STREAMS = EVENTS.map(b"".join)
 
 
 def metered(*reads: bytes, route: RouteName = "chat") -> StreamMeter:
@@ -43,6 +46,35 @@ def test_usage_and_end_are_found_in_any_split(stream: bytes, cuts: list[int], ro
     meter = metered(*pieces(stream, cuts), route=route)
 
     assert (usage_of_tail(stream), has_ended(stream, route)) == (meter.usage, meter.has_ended)
+
+
+@given(EVENTS, st.data(), st.sampled_from(["chat", "responses", "messages"]))
+def test_events_that_are_noted_count_like_those_that_are_seen(
+    reads: list[bytes], data: st.DataObject, route: RouteName
+) -> None:
+    meter, noting = metered(*reads, route=route), StreamMeter(route)
+    for number, read in enumerate(reads):
+        if number == 0 or data.draw(st.booleans()):  # a stream opens with an event that is seen
+            noting.saw(read)
+        else:
+            noting.chunks.append(b"%x\r\n%b\r\n" % (len(read), read))
+            noting.times.append(perf_counter())
+    noting.count()
+    told = (noting.reads, noting.events, noting.tail, noting.usage, noting.has_ended)
+
+    assert (meter.reads, meter.events, meter.tail, meter.usage, meter.has_ended) == told
+    assert noting.first_at <= noting.last_at
+    assert noting.max_gap_s <= noting.last_at - noting.first_at
+
+
+def test_times_that_are_noted_are_measured_by() -> None:
+    meter = StreamMeter()
+    for at in (5.0, 5.5, 7.0, 7.25):
+        meter.chunks.append(b"a\r\ndata: {}\n\n\r\n")
+        meter.times.append(at)
+    meter.count()
+
+    assert (5.0, 7.25, 1.5, 0.75) == (meter.first_at, meter.last_at, meter.max_gap_s, meter.mean_gap_s)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 3 * TAIL_BYTES])

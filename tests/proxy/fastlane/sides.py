@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from predawn.plugins.testing.clock import ManualClock, settle
 from predawn.proxy.fastlane.door import Door
+from predawn.proxy.metrics import Metrics
 from predawn.proxy.server import Server, running
 from predawn.proxy.settings import Settings
 from predawn.proxy.upstreams.connection import UpstreamConnection
@@ -132,6 +133,13 @@ class Sides:
         return self.server.app.generation.service
 
     @property
+    def metrics(self) -> Metrics:
+        """With all that is over counted."""
+        metrics = self.server.app.metrics
+        metrics.postponed.settle()
+        return metrics
+
+    @property
     def station(self) -> Any:
         return self.server.app.generation.stations["up"]
 
@@ -172,7 +180,9 @@ class Sides:
 
 
 @asynccontextmanager
-async def sides(state: str, *, stream_usage: bool = False, **server: Any) -> AsyncIterator[Sides]:
+async def sides(
+    state: str, *, stream_usage: bool = False, access: Mapping[str, str] | None = None, **server: Any
+) -> AsyncIterator[Sides]:
     upstream = {
         "name": "up",
         "kind": "openai",
@@ -183,7 +193,7 @@ async def sides(state: str, *, stream_usage: bool = False, **server: Any) -> Asy
     limits = {"retries": {"attempts": 1}, "breaker": {"failures": 2}}
     settings = {
         "state": state,
-        "access": {"keys": "off"},
+        "access": access or {"keys": "off"},
         "server": {"port": 0, "admin_port": 0, **server},
         "upstreams": [{**upstream, **limits, "stream_usage": stream_usage}],
         "models": [{"name": "m", "upstream": "up"}],

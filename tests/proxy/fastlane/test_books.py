@@ -1,14 +1,34 @@
 """The short account of a request says what the long one says."""
 
+import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.lanes.seen import counted
-from tests.proxy.fastlane.sides import ANSWER, DONE, EVENT, EVENTS_HEAD, JSON_HEAD, LAST, USAGE, asking, chunk, sides
+from tests.proxy.fastlane.sides import (
+    ANSWER,
+    DONE,
+    EVENT,
+    EVENTS_HEAD,
+    JSON_HEAD,
+    LAST,
+    USAGE,
+    Sides,
+    asking,
+    chunk,
+    sides,
+)
 
+from predawn.plugins.testing.clock import settle
 from predawn.proxy.exchange import Exchange
 from predawn.proxy.fastlane import transit
+from predawn.proxy.keys import Digester, Key, create_key
+from predawn.proxy.secret import find_or_make_secret
+from predawn.proxy.spend import read_usage
+from predawn.proxy.store import open_store
 
 OPENING = b'event: response.created\ndata: {"type":"response.created"}\n\n'
 COMPLETED = (
@@ -108,3 +128,77 @@ async def test_a_plain_request_takes_the_short_one(tmp_path: Path, monkeypatch: 
     _, exchange = await books_of("whole", tmp_path, monkeypatch)
 
     assert (3, 2) == (exchange["prompt"], exchange["output"])
+
+
+def streamed(both: Sides, lines: bytes = b"") -> None:
+    provider = both.provider()
+    _, client = both.client()
+    client.brings(asking(stream=True, lines=lines))
+    provider.brings(EVENTS_HEAD + chunk(EVENT), *[chunk(EVENT)] * 40, chunk(USED), chunk(DONE) + LAST)
+
+
+async def page(both: Sides) -> str:
+    url = f"http://127.0.0.1:{both.server.admin_port}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        return await reply.text()
+
+
+async def totals(both: Sides) -> str:
+    return f"ok {both.server.app.live._totals.read()['requests']['ok']:g}"
+
+
+@pytest.mark.parametrize(("read", "found"), [(page, r'requests_total{.*code="200".*} 1\.0'), (totals, "ok 1")])
+async def test_whoever_looks_finds_a_stream_counted(
+    read: Callable[[Sides], Awaitable[str]], found: str, both: Sides
+) -> None:
+    streamed(both)
+    before = raw_requests(both)
+
+    assert re.search(found, await read(both))
+    assert (0, 1) == (before, raw_requests(both))
+
+
+def raw_requests(both: Sides) -> float:
+    """As many as are counted, without a look at those that wait."""
+    return sum(counter.value for counter in both.server.app.metrics.requests.children.values())
+
+
+async def test_a_stream_is_counted_within_a_second_though_nobody_looks(both: Sides) -> None:
+    clock = both.service.tools.clock
+    await settle()
+    streamed(both)
+    before = raw_requests(both)
+    await clock.advance(1.0)
+    await settle()
+
+    assert (0, 1) == (before, raw_requests(both))
+
+
+async def test_a_stream_that_waits_is_booked_when_the_server_ends(tmp_path: Path) -> None:
+    state = str(tmp_path / "state.db")
+    async with sides(state, access={"keys": "required", "secret": "a secret of the tests"}) as both:
+        access = both.service.access
+        store, settings = await access._open_store(), both.server.settings
+        key, presented = await create_key(
+            store, Digester(find_or_make_secret(settings)), Key(id="", name="n", created_at=0.0)
+        )
+        await access.reload()
+        streamed(both, b"Authorization: Bearer %b\r\n" % presented.encode())
+        before = (both.answered, raw_requests(both))
+    store = await open_store(state)
+    (row,) = await read_usage(store)
+    await store.aclose()
+
+    assert (1, 0) == before
+    assert (key.id, 1, 3, 2) == (row.key_id, row.usage.requests, row.usage.prompt_tokens, row.usage.output_tokens)
+
+
+async def test_a_stream_of_forty_chunks_is_measured_to_its_last(both: Sides) -> None:
+    streamed(both)
+    metrics = both.metrics
+    (gaps,) = [child for child in metrics.max_token_gap.children.values() if sum(child.counts)]
+    (first,) = [child for child in metrics.time_to_first_token.children.values() if sum(child.counts)]
+    (took,) = [child for child in metrics.request_duration.children.values() if sum(child.counts)]
+
+    assert 0 < gaps.total < took.total
+    assert 0 < first.total < took.total

@@ -35,12 +35,12 @@ FAILING = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}"
 
 def calls(both: Sides, outcome: str) -> int:
     """How many calls ended so."""
-    return sum(both.server.app.metrics.upstream_durations.of("up", "m", outcome).counts)
+    return sum(both.metrics.upstream_durations.of("up", "m", outcome).counts)
 
 
 def requests(both: Sides, code: str) -> float:
     """How many requests ended with this status."""
-    children = both.server.app.metrics.requests.children.items()
+    children = both.metrics.requests.children.items()
     return sum(counter.value for values, counter in children if values[3] == code)
 
 

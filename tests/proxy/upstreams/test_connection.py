@@ -6,7 +6,10 @@ import pytest
 from tests.proxy.upstreams.raw import ASKED, OK, Heard, pool_to, provider
 
 from predawn.plugins.testing.clock import ManualClock
+from predawn.proxy.stream_meter import MOST_NOTED, StreamMeter
 from predawn.proxy.upstreams import header_line
+from predawn.proxy.upstreams.connection import Passage, UpstreamConnection
+from predawn.proxy.upstreams.pool import Pool
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -225,6 +228,102 @@ async def test_a_second_answer_at_once_is_told_to_nobody(pool, far):
     await heard.over()
 
     assert (["head", "body", "end"], b"{}", True) == (heard.told, heard.body, connection.is_closed)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+EVENT = b"data: {}\n\n"
+
+
+class Passing(Heard):
+    """A receiver that lets through what it may."""
+
+    def __init__(self, connection: UpstreamConnection, *, hides: bool = False) -> None:
+        super().__init__()
+        self.meter = StreamMeter()
+        self.passed: list[bytes] = []
+        self._connection = connection
+        self._passage = Passage(self.passed.append, self.meter, hides=hides)
+
+    def on_body(self, data: bytes, is_last: bool) -> None:
+        super().on_body(data, is_last)
+        self._connection.let_pass(self._passage)
+
+
+async def passing(pool: Pool, *, hides: bool = False) -> tuple[UpstreamConnection, Passing]:
+    connection = await pool.acquire()
+    heard = Passing(connection, hides=hides)
+    connection.ask(heard, ASKED, b"{}")
+    connection.data_received(EVENTS + chunk(EVENT))
+    return connection, heard
+
+
+async def test_whole_events_pass_without_their_receiver(pool):
+    connection, heard = await passing(pool)
+    for _ in range(MOST_NOTED + 3):
+        connection.data_received(chunk(EVENT))
+    heard.meter.count()
+    connection.data_received(chunk(EVENT) + b"0\r\n\r\n")
+
+    assert [chunk(EVENT)] * (MOST_NOTED + 3) == heard.passed
+    assert (MOST_NOTED + 3, EVENT * (MOST_NOTED + 3)) == (heard.meter.reads, heard.meter.tail)
+    assert (["head", "body", "body", "end"], EVENT * 2) == (heard.told, heard.body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunk(b"data: "),
+        chunk(EVENT) * 2,
+        chunk(EVENT)[:-1],
+        b"A" + chunk(EVENT)[1:],
+        b"0" + chunk(EVENT),
+        chunk(b"data: " + b"x" * 5000 + b"\n\n"),
+        chunk(b'data: {"usage":1}\n\n'),
+    ],
+)
+async def test_what_is_not_just_one_whole_event_is_told(data, pool):
+    connection, heard = await passing(pool, hides=True)
+    connection.data_received(data)
+
+    assert ([], ["head", "body", "body"]) == (heard.passed, heard.told)
+
+
+async def test_what_follows_part_of_a_chunk_is_told(pool):
+    connection, heard = await passing(pool)
+    like_one = chunk(b"x" * 11 + b"\n\n")[:-2]
+    connection.data_received(b"10\r\n")
+    connection.data_received(like_one + b"\r\n")
+
+    assert ([], EVENT + like_one) == (heard.passed, heard.body)
+
+
+@pytest.mark.parametrize("how", ["aborted", "failed", "overdue"])
+async def test_nothing_passes_after_an_end(how, pool):
+    connection, heard = await passing(pool)
+    connection.data_received(chunk(EVENT))
+    if how == "aborted":
+        connection.abort()
+    elif how == "failed":
+        connection.fail("over")
+    else:
+        connection.overdue(connection.read_at + 1000, first_byte_s=900, idle_s=900)
+    connection.data_received(chunk(EVENT))
+
+    assert [chunk(EVENT)] == heard.passed
+
+
+async def test_what_passes_starts_the_idle_time_anew(pool, clock):
+    connection, heard = await passing(pool)
+    for _ in range(3):
+        await clock.advance(pool.idle_s - 1)
+        connection.data_received(chunk(EVENT))
+        pool.sweep()
+
+    assert heard.error is None
+    assert len(heard.passed) == 3
 
 
 async def test_a_paused_connection_reads_nothing_and_goes_on_where_it_was(pool, far):

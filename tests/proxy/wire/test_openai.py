@@ -76,6 +76,25 @@ def test_control_is_stripped_and_usage_is_asked_for():
     assert b'{"model":"a","stream":true,"stream_options":{"x": 1,"include_usage":true}}' == changed
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (b'{"model":"a"}', b'{"model":"a","stream_options":{"include_usage":true}}'),
+        (b' { "model":"a" \n} \n', b' { "model":"a","stream_options":{"include_usage":true} \n} \n'),
+        (b'{"stream_options":null,"model":"a"}', b'{"stream_options":{"include_usage":true},"model":"a"}'),
+        (b'{"stream\\u005foptions":null,"model":"a"}', b'{"stream\\u005foptions":{"include_usage":true},"model":"a"}'),
+        (
+            b'{"model":"a","tools":[{"stream_options":1}]}',
+            b'{"model":"a","tools":[{"stream_options":1}],"stream_options":{"include_usage":true}}',
+        ),
+    ],
+)
+def test_usage_is_asked_for_once(asked, sent):
+    head = read_head(asked)
+
+    assert sent == upstream_body(asked, head, model=head.model, ask_usage=True, output_limit=None)
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_a_limit_is_lowered_where_it_stands_and_never_added(name):
     body = json.dumps({"model": "a", name: 900}).encode()

@@ -1,9 +1,10 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predawn.proxy.wire.patch import members, patch, splice
+from predawn.proxy.wire.patch import _members_by_token, _members_by_value, append, members, patch, splice
 
 VALUES = st.recursive(
     st.none()
@@ -35,6 +36,32 @@ def test_splice_sets_and_drops_members_and_nothing_else(value, style, put, drop)
     changed = splice(text, {key: json.dumps(item).encode() for key, item in put.items()}, drop)
 
     assert {**{k: v for k, v in value.items() if k not in drop}, **put} == json.loads(changed)
+
+
+@given(OBJECTS, STYLES, st.text(" \t\r\n"), st.text(" \t\r\n"))
+def test_append_is_a_shorter_splice(value, style, before, after):
+    text = (before + json.dumps(value, **style) + after).encode()
+    value.pop("a", None)
+    without = splice(text, {}, ["a"])
+
+    assert splice(without, {"a": b"[1]"}) == append(without, "a", b"[1]")
+
+
+TWICE = [b'{"a":1,"a":12}', b'{"a":12,"a":1}', b'{"a":[1],"b":2,"a":"x"}', b'{"a": [1.50], "\\u0061": 5 }']
+
+
+@pytest.mark.parametrize("text", TWICE)
+def test_a_member_that_is_there_twice_has_two_places(text):
+    found = [(member.key, json.loads(text[member.value_start : member.value_end])) for member in members(text)]
+
+    assert json.loads(text, object_pairs_hook=list) == found
+
+
+@given(OBJECTS, STYLES, st.text(" \t\r\n"))
+def test_both_ways_through_an_object_find_the_same(value, style, before):
+    text = (before + json.dumps(value, **style)).encode()
+
+    assert (_members_by_value(text, len(before)) or []) == _members_by_token(text, len(before))
 
 
 @given(OBJECTS, STYLES)
