@@ -189,12 +189,13 @@ def fidelity_bar(altered: Mapping[str, Mapping[str, str]], absent: Mapping[str, 
 def figures(
     samples: Samples, peers: Sequence[str], idle: Mapping[str, Any], altered: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything about each peer: medians, and beneath them the rounds."""
+    """Everything about each peer: medians, and beneath them what was measured at each turn."""
     shown: dict[str, Any] = {}
     for peer in peers:
         own: dict[str, Any] = {name: samples.typical(measure, peer) for name, measure in MEASURES.items()}
         own["rounds"] = {
-            name: [measure(samples, peer, r) for r in range(samples.rounds)] for name, measure in MEASURES.items()
+            name: [value for r in range(samples.rounds) if (value := measure(samples, peer, r)) is not None]
+            for name, measure in MEASURES.items()
         }
         own["idle_streams"] = idle.get(peer)
         own["bodies_altered"] = altered.get(peer)

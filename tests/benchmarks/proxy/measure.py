@@ -43,11 +43,12 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One workload on one peer in one round: what the load generator saw, and what the peer's process tree was charged."""
+    """One workload on one peer at one turn: what the load generator saw, and what the peer's process tree was charged."""
 
     peer: str
     test: str
     round: int
+    """Which turn of the test, over all rounds."""
     load: Mapping[str, Any]
     cpu_us: float
     """All of it, what was put off until after the answers included."""

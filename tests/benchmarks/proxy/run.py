@@ -1,6 +1,6 @@
 """Measures Predawn beside its peers: `python tests/benchmarks/proxy/run.py [--quick]`, or `make bench-proxy`.
 
-Installs what is missing, takes about 25 minutes (`--rounds 5`: 18; `--quick`: four), writes results/bench-proxy.json and a picture beside it. Exit code
+Installs what is missing, takes about 30 minutes (`--rounds 5`: 23; `--quick`: five), writes results/bench-proxy.json and a picture beside it. Exit code
 1 means a bar is broken; bars without a figure are named and break nothing.
 """
 
@@ -71,14 +71,17 @@ def takes(peer: Peer, test: str, without: tuple[str, ...] = ()) -> bool:
 def measure_rounds(
     stage: Stage, workloads: list[Workload], rounds: int, scale: float, order: random.Random
 ) -> list[Sample]:
-    """All rounds of all tests, the peers of each in a new order."""
+    """All rounds of all tests, the peers of each in a new order at every turn."""
     samples = []
     for round_ in range(rounds):
         begun = time.monotonic()
         for workload in workloads:
-            residents = [one for one in stage.residents.values() if takes(one.peer, workload.name, workload.without)]
-            order.shuffle(residents)
-            samples += [stage.sample(resident, workload, round_, scale) for resident in residents]
+            for turn in range(workload.turns):
+                absent = workload.without + (workload.once if turn else ())
+                residents = [one for one in stage.residents.values() if takes(one.peer, workload.name, absent)]
+                order.shuffle(residents)
+                place = round_ * workload.turns + turn
+                samples += [stage.sample(resident, workload, place, scale) for resident in residents]
         print(f"  round {round_ + 1} of {rounds} took {time.monotonic() - begun:.0f} s", flush=True)
     return samples
 
@@ -105,7 +108,7 @@ def measure(options: argparse.Namespace, evidence: Evidence) -> None:
                 idle = {one.name: stage.idle_streams(one) for one in through if takes(one.peer, "idle")}
             raw = measure_rounds(stage, workloads, rounds, 0.5 if options.quick else 1.0, order)
             names, absent = list(stage.residents), dict(stage.absent)
-    samples = bars.Samples.of(raw, rounds)
+    samples = bars.Samples.of(raw, rounds * max((workload.turns for workload in workloads), default=1))
     evidence.figures = {"peers": bars.figures(samples, names, idle, altered), "absent": absent}
     evidence.figures["fast_lane_ratios"] = {
         peer: bars.ratios_with(peer, samples) for peer in ("predawn-keys", "predawn", "predawn-bare", "predawn-slow")
