@@ -45,12 +45,12 @@ def _members_by_value(text: bytes, start: int) -> list[Member] | None:
     """From one member to the next, for the decoder knows how long its value is; `None` if that does not work out."""
     try:
         values = _raw_members(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     found: list[Member] = []
     at = start + 1
     while (key := _KEY.match(text, at)) is not None:
-        name: str = decode(key[1])
+        name = _name(key[1])
         value, begins = bytes(values[name]), key.end()
         ends = begins + len(value)
         following = _NEXT.match(text, ends)
@@ -103,7 +103,7 @@ def _close(
     last = value_start + len(value.rstrip(_SPACE))
     if is_object:
         assert key is not None
-        found.append(Member(decode(key[1]), key[0], first, last))
+        found.append(Member(_name(key[1]), key[0], first, last))
     else:
         found.append(Member("", first, first, last))
 
@@ -131,6 +131,14 @@ def splice(text: bytes, put: Mapping[str, bytes], drop: Collection[str] = ()) ->
         pieces += (text[at:last], added)
         at = last
     return b"".join((*pieces, text[at:]))
+
+
+def _name(quoted: bytes) -> str:
+    try:
+        name: str = decode(quoted)
+    except UnicodeDecodeError:  # whether that is a name is for the upstream to judge
+        name = quoted[1:-1].decode("utf-8", "surrogateescape")
+    return name
 
 
 def append(text: bytes, key: str, value: bytes) -> bytes:

@@ -68,6 +68,15 @@ def test_only_the_models_name_changes_for_an_alias():
     assert b'{ "model" : "org/b" ,"n": 1.0, "messages":[{"model":"a"}]}' == changed
 
 
+@pytest.mark.parametrize("more", [b'"\xff":1,', b'"x":"\xff",', b'"\\"\xff":{"\xff":2},'])
+def test_text_that_is_not_utf_8_goes_on_as_it_is(more):
+    body = b'{"a":1,' + more + b'"stream":true,"model":"a"}'
+
+    changed = upstream_body(body, read_head(body), model="b", ask_usage=True, output_limit=1)
+
+    assert body.replace(b'"a"}', b'"b","stream_options":{"include_usage":true}}') == changed
+
+
 def test_control_is_stripped_and_usage_is_asked_for():
     body = b'{"model":"a","predawn":{"cache":false},"stream":true,"stream_options":{"x": 1}}'
 
