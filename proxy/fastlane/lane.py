@@ -86,10 +86,6 @@ class Lane:
                 if key.models is not None:
                     refuse_two_models(body)
                     self._access.check_model(identity, name)
-                if identity.is_limited:
-                    lease = self._access.reserve_now(identity, model.price, body, model.wanted_output(head))
-                    if lease is None:
-                        return None
             except RequestError:
                 return None
         if plan.varying and any(name.lower() in leg.upstream.overrides for name, _ in plan.varying):
@@ -104,4 +100,11 @@ class Lane:
             hides = options is None or options.include_usage is not True
         if hides or onward_name != name or way.output_limit is not None:
             outgoing = upstream_body(body, head, model=onward_name, ask_usage=hides, output_limit=way.output_limit)
+        if identity.is_limited:  # last, for nothing may fail with a lease in hand
+            try:
+                lease = self._access.reserve_now(identity, model.price, body, model.wanted_output(head))
+            except RequestError:
+                return None
+            if lease is None:
+                return None
         return Transit(door, self._service, plan, leg, onward, head, body, outgoing, lease, began, hides)

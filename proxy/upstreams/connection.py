@@ -231,7 +231,8 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         passage = self._passage
         if passage is not None:
-            is_event = data.endswith(b"\n\n\r\n") and (line := size_line(len(data))) and data.startswith(line)
+            line = size_line(len(data))
+            is_event = line and data.startswith(line) and data.endswith(b"\n\n\r\n", len(line))
             if is_event and not (passage.hides and b'"usage"' in data):
                 passage.write(data)  # first, for the client waits
                 self.read_at = now = self._keeper.now()

@@ -45,7 +45,7 @@ def _members_by_value(text: bytes, start: int) -> list[Member] | None:
     """From one member to the next, for the decoder knows how long its value is; `None` if that does not work out."""
     try:
         values = _raw_members(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # nested as deep as the stack allows, say
         return None
     found: list[Member] = []
     at = start + 1

@@ -264,10 +264,12 @@ async def test_whole_events_pass_without_their_receiver(pool):
     connection, heard = await passing(pool)
     for _ in range(MOST_NOTED + 3):
         connection.data_received(chunk(EVENT))
+    waiting = len(heard.meter.chunks)
     heard.meter.count()
     connection.data_received(chunk(EVENT) + b"0\r\n\r\n")
 
     assert [chunk(EVENT)] * (MOST_NOTED + 3) == heard.passed
+    assert waiting == 3
     assert (MOST_NOTED + 3, EVENT * (MOST_NOTED + 3)) == (heard.meter.reads, heard.meter.tail)
     assert (["head", "body", "body", "end"], EVENT * 2) == (heard.told, heard.body)
 
@@ -277,6 +279,7 @@ async def test_whole_events_pass_without_their_receiver(pool):
     [
         chunk(b"data: "),
         chunk(EVENT) * 2,
+        chunk(b"\n"),
         chunk(EVENT)[:-1],
         b"A" + chunk(EVENT)[1:],
         b"0" + chunk(EVENT),
@@ -294,10 +297,10 @@ async def test_what_is_not_just_one_whole_event_is_told(data, pool):
 async def test_what_follows_part_of_a_chunk_is_told(pool):
     connection, heard = await passing(pool)
     like_one = chunk(b"x" * 11 + b"\n\n")[:-2]
-    connection.data_received(b"10\r\n")
+    connection.data_received(chunk(EVENT) + b"10\r\n")
     connection.data_received(like_one + b"\r\n")
 
-    assert ([], EVENT + like_one) == (heard.passed, heard.body)
+    assert ([], EVENT * 2 + like_one) == (heard.passed, heard.body)
 
 
 @pytest.mark.parametrize("how", ["aborted", "failed", "overdue"])

@@ -47,7 +47,13 @@ def test_append_is_a_shorter_splice(value, style, before, after):
     assert splice(without, {"a": b"[1]"}) == append(without, "a", b"[1]")
 
 
-TWICE = [b'{"a":1,"a":12}', b'{"a":12,"a":1}', b'{"a":[1],"b":2,"a":"x"}', b'{"a": [1.50], "\\u0061": 5 }']
+TWICE = [
+    b'{"a":"1}","a":10}',
+    b'{"a":1,"a":12}',
+    b'{"a":12,"a":1}',
+    b'{"a":[1],"b":2,"a":"x"}',
+    b'{"a": [1.50], "\\u0061": 5 }',
+]
 
 
 @pytest.mark.parametrize("text", TWICE)
