@@ -119,8 +119,9 @@ class AnswerReader:
         """Where the payload begins if this, read in between, is one whole chunk, which then need not be fed.
 
         The payload ends before the last two bytes. 0 for everything else, also for a chunk of more than `LONGEST_CHUNK`
-        and for one whose size is written in another way than the usual. Most reads of a stream bring one chunk, which so needs neither the parser with its
-        calls nor to be framed anew: 1.1 µs became 0.8, and 9.7 became 6 where the caches are cold.
+        and for one whose size is written in another way than the usual. Most reads of a stream bring one chunk, which
+        so needs neither the parser with its calls nor to be framed anew: 1.1 µs became 0.8, and 9.7 became 6 where the
+        caches are cold.
         """
         line = size_line(len(data))
         return len(line) if line and data.startswith(line) and data.endswith(b"\r\n") else 0
