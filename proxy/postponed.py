@@ -18,7 +18,8 @@ class Closable(Protocol):
 class Postponed:
     """What is over, and not counted yet.
 
-    To close an account touches meters and code that nothing else does: 45 µs with cold caches, 10 right after another.
+    To close an account touches meters and code that nothing else does: with cold caches the end of a stream took 42 µs,
+    and takes 21 without it; the next account finds the caches warm.
     Nothing waits longer than a second, and whoever reads what was counted settles first. Not for what somebody waits
     for, such as limits and observers.
     """

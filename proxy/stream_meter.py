@@ -22,8 +22,8 @@ class StreamMeter:
     """What is observed of a stream, in plain attributes: nothing is sent to a metric per chunk.
 
     Reads are counted by `saw`. Whole chunks may be noted in `chunks` and `times` instead, up to `MOST_NOTED` of them;
-    then `count` is called before anything else is read here. To count 32 at once costs 0.15 µs each, one by one 0.5,
-    and twice that where every chunk finds the caches cold.
+    then `count` is called before anything else is read here. That is 0.34 µs a chunk against 0.39; where every chunk
+    finds the caches cold, all that is done for one became 1.7 µs from 2.1.
     """
 
     __slots__ = (
