@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from predawn.proxy.wire.openai import NamedEventWatch, has_ended, usage_of_lines, usage_of_messages, usage_of_tail
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from predawn.proxy.exchange import RouteName
     from predawn.proxy.wire.openai import Usage
 
@@ -15,6 +18,8 @@ TAIL_BYTES = 8 << 10
 """Bytes kept of a stream's end; the usage and the end mark stand there."""
 MOST_NOTED = 32
 """Chunks that may wait to be counted."""
+MOST_FRAMING = 8
+"""Bytes that frame a chunk which is noted: up to four digits and two line ends."""
 _DONE = b"\ndata: [DONE]\n\n"
 
 
@@ -52,58 +57,75 @@ class StreamMeter:
         """As HTTP frames them, and not counted yet."""
         self.times: list[float] = []
         """When they came, by `perf_counter`."""
-        self._tail: list[bytes] = []
+        self._tail: list[tuple[bytes | list[bytes], int]] = []
+        """Reads as they were seen, and chunks as they were noted, and no more bytes than they brought; oldest first."""
         self._tail_size = 0
 
     def saw(self, data: bytes) -> None:
         """Count one read of the body, which comes now."""
         if self.chunks:
             self.count()
-        self._timed(perf_counter())
-        self._counted(data, 1)
-
-    def count(self) -> None:
-        """Count what was noted."""
-        chunks = self.chunks
-        if chunks:
-            for at in self.times:
-                self._timed(at)
-            self._counted(b"".join([framed[framed.index(b"\n") + 1 : -2] for framed in chunks]), len(chunks))
-            chunks.clear()
-            self.times.clear()
-
-    def _timed(self, now: float) -> None:
-        if self.first_at:
-            gap = now - self.last_at
-            if gap > self.max_gap_s:  # noqa: PLR1730 - max() costs three times as much, and this runs per chunk
-                self.max_gap_s = gap
-        else:
-            self.first_at = now
-        self.last_at = now
-
-    def _counted(self, data: bytes, reads: int) -> None:
-        self.reads += reads
+        self._timed((perf_counter(),))
+        self.reads += 1
         self.events += data.count(b"data:")
-        self._tail.append(data)
-        self._tail_size += len(data)
-        if self._tail_size > 2 * TAIL_BYTES:  # not at each read: what came long ago left the caches
-            self._forget()
+        self._keep(data, len(data))
         if self._watch is not None:
             self._watch.saw(data)
 
-    def _forget(self) -> None:
-        tail, at = self._tail, 0
-        while self._tail_size - len(tail[at]) >= TAIL_BYTES:
-            self._tail_size -= len(tail[at])
-            at += 1
-        del tail[:at]
+    def count(self) -> None:
+        """Count what was noted."""
+        if self.chunks:
+            chunks = self.chunks[:]
+            framed = b"".join(chunks)
+            self._timed(self.times)
+            self.reads += len(chunks)
+            self.events += framed.count(b"data:")  # which no framing holds: sizes are hexadecimal
+            self._keep(chunks, max(len(framed) - MOST_FRAMING * len(chunks), len(chunks)))
+            self.chunks.clear()  # never replaced: whoever notes holds on to both lists
+            self.times.clear()
+            if self._watch is not None:
+                self._watch.saw(b"".join(map(_payload, chunks)))
+
+    def _timed(self, times: Iterable[float]) -> None:
+        last, widest = self.last_at, self.max_gap_s
+        for now in times:
+            if last:
+                gap = now - last
+                if gap > widest:  # noqa: PLR1730 - max() costs three times as much, and this runs per chunk
+                    widest = gap
+            else:
+                self.first_at = now
+            last = now
+        self.last_at, self.max_gap_s = last, widest
+
+    def _keep(self, reads: bytes | list[bytes], size: int) -> None:
+        self._tail.append((reads, size))
+        self._tail_size += size
+        if self._tail_size > 2 * TAIL_BYTES:  # not at each read: what came long ago left the caches
+            tail, at = self._tail, 0
+            while self._tail_size - tail[at][1] >= TAIL_BYTES:
+                self._tail_size -= tail[at][1]
+                at += 1
+            del tail[:at]
+
+    def _latest(self, most: int) -> bytes:
+        """The last reads, at most so many, as far as they are kept."""
+        found: list[bytes] = []
+        for reads, _ in reversed(self._tail):
+            if isinstance(reads, bytes):
+                found.append(reads)
+            else:
+                found += map(_payload, reversed(reads[len(found) - most :]))
+            if len(found) == most:
+                break
+        return b"".join(reversed(found))
 
     @property
     def has_ended(self) -> bool:
         """True once the answer's end mark was there, or an error that explains why not."""
         if self._watch is not None:
             return self._watch.ended or has_ended(self.tail, self.route)
-        return b"".join(self._tail[-2:]).endswith(_DONE) or has_ended(self.tail, self.route)
+        return self._latest(2).endswith(_DONE) or has_ended(self.tail, self.route)
 
     @property
     def usage(self) -> Usage | None:
@@ -111,14 +133,19 @@ class StreamMeter:
         if self.route == "messages" and self._watch is not None:
             return usage_of_messages(self.tail, self._watch.head)
         # the last two reads mostly tell it, and the rest left the caches long ago: 20 µs to join all
-        return usage_of_lines(b"".join(self._tail[-2:])) or usage_of_tail(self.tail)
+        return usage_of_lines(self._latest(2)) or usage_of_tail(self.tail)
 
     @property
     def tail(self) -> bytes:
         """At least the last `TAIL_BYTES` bytes, or all there were."""
-        return b"".join(self._tail)
+        return self._latest(sys.maxsize)
 
     @property
     def mean_gap_s(self) -> float | None:
         """Mean time between two events; reads that brought several count as several."""
         return (self.last_at - self.first_at) / (self.events - 1) if self.events > 1 else None
+
+
+def _payload(framed: bytes) -> bytes:
+    """What a whole chunk brought."""
+    return framed[framed.index(b"\n") + 1 : -2]

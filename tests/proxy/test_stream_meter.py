@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.proxy.test_whole_events import pieces
 
 from predawn.proxy.exchange import RouteName
-from predawn.proxy.stream_meter import TAIL_BYTES, StreamMeter
+from predawn.proxy.stream_meter import MOST_NOTED, TAIL_BYTES, StreamMeter
 from predawn.proxy.wire.openai import has_ended, usage_of_tail
 
 DONE = b"data: [DONE]\n\n"
@@ -84,6 +84,22 @@ def test_of_a_long_stream_the_end_is_kept_and_little_else(size: int) -> None:
 
     assert stream.endswith(meter.tail)
     assert TAIL_BYTES <= len(meter.tail) <= 2 * TAIL_BYTES + size
+
+
+@pytest.mark.parametrize("size", [2, 20, 300, 4000])
+def test_of_what_is_noted_enough_is_kept_and_little_else(size: int) -> None:
+    meter, stream = StreamMeter("chat"), b""
+    for number in range(30_000 // size):
+        event = b"%d" % (number % 10) * (size - 2) + b"\n\n"
+        stream += event
+        meter.chunks.append(b"%x\r\n%b\r\n" % (size, event))
+        meter.times.append(float(number))
+        if len(meter.chunks) == MOST_NOTED:
+            meter.count()
+
+            assert stream.endswith(meter.tail)
+            assert len(meter.tail) >= min(len(stream), TAIL_BYTES)
+            assert len(meter.tail) <= 2 * (2 * TAIL_BYTES + MOST_NOTED * size)
 
 
 @given(st.lists(st.integers(0, 3 * TAIL_BYTES), max_size=20))

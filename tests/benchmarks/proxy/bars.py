@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.benchmarks.evidence import Bar
 from tests.benchmarks.proxy.measure import Sample
-from tests.benchmarks.proxy.workloads import BUSY, FRESH, LARGE, RATE, SMALL, STREAMS, TTFT
+from tests.benchmarks.proxy.workloads import BESIDE, BUSY, FRESH, LARGE, RATE, SMALL, STREAMS, TTFT
 
 Measure = Callable[["Samples", str, int], float | None]
 
@@ -68,6 +68,12 @@ def cpu_chunk(samples: Samples, peer: str, round_: int) -> float | None:
     return sample.cpu_us_per_chunk if sample else None
 
 
+def cpu_chunk_beside(samples: Samples, peer: str, round_: int) -> float | None:
+    """The same while another peer has as many streams at the same time."""
+    sample = samples.at(BESIDE.name, peer, round_)
+    return sample.cpu_us_per_chunk if sample else None
+
+
 def cpu_chunk_busy(samples: Samples, peer: str, round_: int) -> float | None:
     """The same of 128 streams."""
     sample = samples.at(BUSY.name, peer, round_)
@@ -100,6 +106,7 @@ MEASURES: dict[str, Measure] = {
     "added_p50_ms_at_50_per_s": added_p50,
     "added_ttft_p50_ms": added_ttft,
     "cpu_us_per_chunk": cpu_chunk,
+    "cpu_us_per_chunk_beside_another": cpu_chunk_beside,
     "cpu_us_per_chunk_of_128_streams": cpu_chunk_busy,
 }
 
@@ -133,7 +140,7 @@ FAST_BARS = (
     RatioBar("fast lane: CPU per request, 1.5 KB, of nginx's", cpu_small, "predawn-keys", "nginx", 1 / 0.33),
     RatioBar("fast lane: CPU per request, 1.5 KB, of LiteLLM's", cpu_small, "predawn-keys", "litellm", 1 / 250),
     RatioBar("fast lane: CPU per request, 60 KB, of vllm-router's", cpu_large, "predawn-keys", "vllm-router", 1 / 1.2),
-    RatioBar("fast lane: CPU per chunk of 32 streams, of nginx's", cpu_chunk, "predawn-keys", "nginx", 1.5),
+    RatioBar("fast lane: CPU per chunk of 32 streams, of nginx's", cpu_chunk_beside, "predawn-keys", "nginx", 1.5),
     RatioBar("fast lane: CPU per chunk of 128 streams, of nginx's", cpu_chunk_busy, "predawn-keys", "nginx", 1.5),
     RatioBar("fast lane: added TTFT p50, of vllm-router's", added_ttft, "predawn-keys", "vllm-router", 0.6),
     RatioBar(
@@ -160,10 +167,13 @@ def ratio_bars(samples: Samples, absent: Mapping[str, str]) -> dict[str, Bar]:
 
 def ratios_with(peer: str, samples: Samples) -> dict[str, float | None]:
     """What the fast lane's bars would say of another peer."""
-    return {
+    ratios = {
         spec.name.removeprefix("fast lane: "): samples.ratio(spec.measure, peer, spec.other)
         for spec in FAST_BARS
         if spec.peer == "predawn-keys"
+    }
+    return ratios | {
+        "CPU per chunk of 32 streams, one peer at a time, of nginx's": samples.ratio(cpu_chunk, peer, "nginx")
     }
 
 
@@ -212,7 +222,7 @@ def complaints(samples: Sequence[Sample]) -> list[str]:
             said.append(
                 f"{place}: left out, {s.load['ok']} good, {s.load['errors']} failed, statuses {s.load['status']}"
             )
-        elif s.upstream_requests < s.load["completed"]:
+        elif s.upstream_requests is not None and s.upstream_requests < s.load["completed"]:
             said.append(f"{place}: {s.load['completed']} requests became {s.upstream_requests} upstream")
     return said
 

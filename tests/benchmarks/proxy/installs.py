@@ -5,18 +5,44 @@ import os
 import re
 import shutil
 import subprocess
-import venv
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from tests.benchmarks.evidence import CHECKOUT
 from tests.benchmarks.native import CACHE
 
 ENVIRONMENTS = CACHE / "envs"
 PATIENCE_S = 900
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+OLDEST_PYTHON = (3, 11)
 
 
 class UnobtainableError(RuntimeError):
     """A peer cannot be had on this machine; the message is the reason."""
+
+
+@cache
+def peers_python() -> Path:
+    """The Python that peers run on: the distribution's, as nginx is the distribution's; this one where there is none.
+
+    Distributions and official images build Python with profiles and link-time optimization. A plain `configure && make`,
+    which version managers use, leaves both out.
+    """
+    code = f"import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < {OLDEST_PYTHON})"
+    try:
+        fits = subprocess.run([str(SYSTEM_PYTHON), "-I", "-c", code], capture_output=True, check=False).returncode == 0
+    except OSError:
+        fits = False
+    return SYSTEM_PYTHON if fits else Path(sys.executable).resolve()
+
+
+def python_of_peers() -> str:
+    """Its version, and whose it is."""
+    python = str(peers_python())
+    said = subprocess.run([python, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    return f"{said}, {'the distribution' if python == str(SYSTEM_PYTHON) else 'the benchmark'}'s"
 
 
 def python_environment(name: str, requirement: str, program: str) -> Path:
@@ -26,16 +52,45 @@ def python_environment(name: str, requirement: str, program: str) -> Path:
     """
     folder = ENVIRONMENTS / name
     path = folder / "bin" / program
-    if path.exists():
+    if path.exists() and _is_ours(folder):
         return path
     print(f"installing {requirement} into {_shown(folder)} …", flush=True)
-    venv.create(folder, with_pip=True, clear=True)
-    _run(
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", requirement], name
-    )
+    _create(folder)
+    _install(folder, "--only-binary", ":all:", requirement)
     if not path.exists():
         raise UnobtainableError(f"{requirement} was installed but has no program {program}")
     return path
+
+
+def checkout_environment(extras: str) -> Path:
+    """The `bin` of a virtual environment that holds this checkout with `extras`, editable and as it is pinned."""
+    folder = ENVIRONMENTS / "predawn"
+    done, pins, project = folder / ".done", CHECKOUT / "constraints.txt", CHECKOUT / "pyproject.toml"
+    is_new = done.exists() and done.stat().st_mtime >= max(pins.stat().st_mtime, project.stat().st_mtime)
+    if not is_new or not _is_ours(folder):
+        print(f"installing Predawn into {_shown(folder)}, with {peers_python()} …", flush=True)
+        _create(folder)
+        _install(folder, "--constraint", str(pins), "--editable", f"{CHECKOUT}[{extras}]")
+        done.touch()
+    return folder / "bin"
+
+
+def _is_ours(folder: Path) -> bool:
+    """True if the environment was made with the Python that peers run on."""
+    try:
+        said = (folder / "pyvenv.cfg").read_text()
+    except OSError:
+        return False
+    return f"home = {peers_python().parent}\n" in said
+
+
+def _create(folder: Path) -> None:
+    _run([str(peers_python()), "-m", "venv", "--clear", str(folder)], folder.name)
+    _install(folder, "--upgrade", "pip>=25.1")
+
+
+def _install(folder: Path, *what: str) -> None:
+    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *what], folder.name)
 
 
 def python_version(name: str, distribution: str) -> str:

@@ -54,7 +54,8 @@ class Sample:
     """All of it, what was put off until after the answers included."""
     cpu_later_us: float
     """The part that was put off: a ledger's last batch, say."""
-    upstream_requests: int
+    upstream_requests: int | None
+    """What arrived there; `None` while others sent as well."""
 
     @property
     def valid(self) -> bool:
@@ -137,23 +138,36 @@ class Stage:
 
     def load(self, resident: Resident, body: str, options: Sequence[str]) -> dict[str, Any]:
         """Runs the load generator to its end and returns its figures."""
-        done = subprocess.run(
-            self.load_command(resident, body, options), check=True, capture_output=True, text=True, timeout=90
-        )
-        figures: dict[str, Any] = json.loads(done.stdout)
-        return figures
+        return self._loads([resident], body, options)[0]
 
-    def sample(self, resident: Resident, workload: Workload, round_: int, scale: float) -> Sample:
-        pids = resident.pids
+    def _loads(self, residents: Sequence[Resident], body: str, options: Sequence[str]) -> list[dict[str, Any]]:
+        """The same for several at the same time."""
+        with contextlib.ExitStack() as running:
+            loaders = []
+            for resident in residents:
+                command = self.load_command(resident, body, options)
+                loaders.append(running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+                running.callback(loaders[-1].kill)
+            told = [loader.communicate(timeout=90)[0] for loader in loaders]
+        for loader in loaders:
+            if loader.returncode:
+                raise subprocess.CalledProcessError(loader.returncode, loader.args)
+        return [json.loads(figures) for figures in told]
+
+    def sample(self, residents: Sequence[Resident], workload: Workload, round_: int, scale: float) -> list[Sample]:
+        """What one workload told of each of these, loaded at the same time."""
         requests = self.upstream("/counts")["requests"]
-        before = cpu_us(pids)
-        seen = self.load(resident, workload.body, workload.options(scale))
-        answered = cpu_us(pids)
+        before = [cpu_us(resident.pids) for resident in residents]
+        seen = self._loads(residents, workload.body, workload.options(scale))
+        answered = [cpu_us(resident.pids) for resident in residents]
         if workload.rate is None:
-            _wait_until_quiet(pids)
-        spent = cpu_us(pids)
-        arrived = self.upstream("/counts")["requests"] - requests
-        return Sample(resident.name, workload.name, round_, seen, spent - before, spent - answered, arrived)
+            _wait_until_quiet([pid for resident in residents for pid in resident.pids])
+        spent = [cpu_us(resident.pids) for resident in residents]
+        arrived = self.upstream("/counts")["requests"] - requests if len(residents) == 1 else None
+        return [
+            Sample(resident.name, workload.name, round_, load, after - first, after - then, arrived)
+            for resident, load, first, then, after in zip(residents, seen, before, answered, spent, strict=True)
+        ]
 
     def idle_streams(self, resident: Resident) -> dict[str, Any]:
         """Memory that open streams take: before, with all of them open (one chunk a second each), and after they were cut."""

@@ -2,14 +2,12 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from tests.benchmarks.processes import free_port
-from tests.benchmarks.proxy.installs import UnobtainableError
+from tests.benchmarks.proxy.installs import checkout_environment, python_version
 from tests.benchmarks.proxy.peers import CLIENT_KEY, Launch, Peer, Site
 
 NOOP_PLUGINS = ("noop_one", "noop_two", "noop_three")
@@ -43,14 +41,8 @@ class Predawn:
     tests: tuple[str, ...] = ()
 
     def obtain(self) -> str:
-        if not _program().exists():
-            raise UnobtainableError(
-                f"no `predawn` beside {Path(sys.executable).name}: install the checkout into this environment"
-            )
-        try:
-            return metadata.version("predawn")
-        except metadata.PackageNotFoundError as missing:
-            raise UnobtainableError("the distribution `predawn` is not installed in this environment") from missing
+        _program()
+        return python_version("predawn", "predawn")
 
     def launch(self, site: Site) -> Launch:
         settings = site.folder / "predawn.yaml"
@@ -82,7 +74,7 @@ class Predawn:
 
 
 def _program() -> Path:
-    return Path(sys.executable).with_name("predawn")
+    return checkout_environment("jobs,redact,verify") / "predawn"
 
 
 def predawn_peers() -> list[Peer]:

@@ -18,6 +18,7 @@ from tests.benchmarks.processes import raise_file_limit
 from tests.benchmarks.proxy import bars, hooks_micro
 from tests.benchmarks.proxy.bodies import ODD_BODIES
 from tests.benchmarks.proxy.fidelity import altered_bodies
+from tests.benchmarks.proxy.installs import python_of_peers
 from tests.benchmarks.proxy.measure import Sample, Stage, staged
 from tests.benchmarks.proxy.peers import Extra, Peer, foreign_peers
 from tests.benchmarks.proxy.picture import draw
@@ -63,9 +64,9 @@ def chosen_tests(options: argparse.Namespace) -> set[str]:
     return wanted
 
 
-def takes(peer: Peer, test: str, without: tuple[str, ...] = ()) -> bool:
+def takes(peer: Peer, test: str, without: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> bool:
     """True unless the peer is there for other tests, or the test is not for it."""
-    return (not peer.tests or test in peer.tests) and peer.name not in without
+    return (not peer.tests or test in peer.tests) and peer.name not in without and (not only or peer.name in only)
 
 
 def measure_rounds(
@@ -78,10 +79,12 @@ def measure_rounds(
         for workload in workloads:
             for turn in range(workload.turns):
                 absent = workload.without + (workload.once if turn else ())
-                residents = [one for one in stage.residents.values() if takes(one.peer, workload.name, absent)]
+                known, test, only = stage.residents.values(), workload.name, workload.together
+                residents = [one for one in known if takes(one.peer, test, absent, only)]
                 order.shuffle(residents)
+                groups = [residents] if workload.together else [[resident] for resident in residents]
                 place = round_ * workload.turns + turn
-                samples += [stage.sample(resident, workload, place, scale) for resident in residents]
+                samples += [one for group in groups for one in stage.sample(group, workload, place, scale)]
         print(f"  round {round_ + 1} of {rounds} took {time.monotonic() - begun:.0f} s", flush=True)
     return samples
 
@@ -135,6 +138,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"order seed {seed}", flush=True)
     versions = versions_of("predawn", "aiohttp", "uvloop", "msgspec", "pluggy", "prometheus-client")
+    versions["python of the peers"] = python_of_peers()
     evidence = Evidence("proxy", seeds={"order": seed}, versions=versions)
     measure(options, evidence)
     out = options.out if options.out.is_absolute() else CHECKOUT / options.out

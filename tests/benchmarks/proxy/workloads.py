@@ -1,6 +1,6 @@
 """The tests: what the load generator is asked to do, in which size, for how long."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.benchmarks.proxy.bodies import LARGE_BYTES, SMALL_BYTES, Pace, chat_body
 
@@ -31,6 +31,8 @@ class Workload:
     """How often each peer has its turn in a round."""
     once: tuple[str, ...] = ()
     """Peers that have one turn all the same: they are too far off for precision."""
+    together: tuple[str, ...] = ()
+    """Peers that do it at the same time, each with its own clients; no others do."""
 
     def options(self, scale: float = 1.0) -> list[str]:
         """The load generator's options; `scale` shortens or lengthens the measured time."""
@@ -65,9 +67,9 @@ LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 SLOW = ("litellm", "portkey")
 # TTFT is taken at a rate that even the slowest peer sustains; so is CPU per chunk from 32 streams, which leave a quick
-# peer idle for nine tenths of the time: most of what it takes then is to wake up, and differs by half from run to run.
-# 128 streams, 25,000 chunks a second, tell what a chunk itself costs. The first two take several turns in a round: their
-# figures are small, and the machine's weather is most of their spread.
+# peer idle for nine tenths of the time: most of what it takes then is to wake up, and what that costs is the machine's
+# business, and another from second to second. So two peers are loaded at the same time as well, and compared by that.
+# 128 streams, 25,000 chunks a second, tell what a chunk itself costs.
 TTFT = Workload(
     "ttft",
     "10 streams/s, 64 chunks at 5 ms",
@@ -89,10 +91,14 @@ STREAMS = Workload(
     warm_s=0.5,
     stream=True,
     ramp_s=0.3,
-    turns=3,
-    once=SLOW,
 )
-
+BESIDE = replace(
+    STREAMS,
+    name="beside",
+    title="32 streams through each of two at the same time",
+    turns=3,
+    together=("nginx", "predawn-keys"),
+)
 BUSY = Workload(
     "busy",
     "128 streams, 64 chunks at 5 ms",
@@ -105,5 +111,5 @@ BUSY = Workload(
     without=SLOW,
 )
 
-WORKLOADS = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS, BUSY]
+WORKLOADS = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS, BESIDE, BUSY]
 IDLE_STREAMS = 1_000
