@@ -61,11 +61,11 @@ class StreamMeter:
         """Reads as they were seen, and chunks as they were noted, and no more bytes than they brought; oldest first."""
         self._tail_size = 0
 
-    def saw(self, data: bytes) -> None:
-        """Count one read of the body, which comes now."""
+    def saw(self, data: bytes, at: float | None = None) -> None:
+        """Count one read of the body, which comes now, or came at this `perf_counter`."""
         if self.chunks:
             self.count()
-        self._timed((perf_counter(),))
+        self._timed((perf_counter() if at is None else at,))
         self.reads += 1
         self.events += data.count(b"data:")
         self._keep(data, len(data))

@@ -182,13 +182,14 @@ class Transit:
             if self._size > MAX_BODY_BYTES:
                 self._drop(f"the answer has more than {MAX_BODY_BYTES >> 20} MiB")
             return
-        assert self.meter is not None
-        self.meter.saw(data)
-        if not self._is_open:
-            self._open()
+        now = perf_counter()
+        is_first = not self._is_open
+        if is_first:
+            self._open(now)
         try:
             shown = gate.feed(data)
         except EventTooLargeError as exc:
+            self._note(data, now, is_first=is_first)
             self._drop(str(exc))
             return
         unwritten = self._unwritten
@@ -199,10 +200,17 @@ class Transit:
         elif unwritten:
             self._unwritten = b""
             self._door.transport.write(unwritten)
+        self._note(data, now, is_first=is_first)  # after the client has it: 30 µs of the first token's time, cold
         if gate.is_clear and not is_last:
             assert self._connection is not None
             assert self._passage is not None
             self._connection.let_pass(self._passage)
+
+    def _note(self, data: bytes, now: float, *, is_first: bool) -> None:
+        assert self.meter is not None
+        self.meter.saw(data, now)
+        if is_first:
+            self._opened()
 
     def on_chunk(self, data: bytes) -> None:
         self.on_body(data, is_last=False)
@@ -224,25 +232,28 @@ class Transit:
         else:
             self._fail(error)
 
-    def _open(self) -> None:
+    def _open(self, now: float) -> None:
         """Begin a stream's answer: the head goes with what is written first."""
-        self.leg.station.breaker.succeeded()
         self._is_open = True
+        head = (self._unwritten, self._own_lines(now))
+        self._unwritten = b"%b%bTransfer-Encoding: chunked\r\n\r\n" % head
+
+    def _opened(self) -> None:
+        """What else there is to do when a stream begins."""
         assert self.meter is not None
+        self.leg.station.breaker.succeeded()
         self._passage = Passage(self._door.transport.write, self.meter, hides=self.hides)
         self._outgoing = b""
         self._door.commit()
-        head = (self._unwritten, self._own_lines())
-        self._unwritten = b"%b%bTransfer-Encoding: chunked\r\n\r\n" % head
 
-    def _own_lines(self) -> bytes:
-        now = self.upstream_done_at or perf_counter()
+    def _own_lines(self, now: float) -> bytes:
         told = b"" if self._says & TOLD_MS else b"openai-processing-ms: %d\r\n" % ((now - self.began) * 1000)
         return b"%b%b%b\r\n%b" % (told, self.onward.own_lines, self.ident.encode(), self._door.dates.line())
 
     def _finish_whole(self) -> None:
         body = self._whole if self._pieces is None else b"".join(self._pieces)
-        head = (status_line(self.status), b"".join(self._lines), self._own_lines(), len(body), body)
+        own = self._own_lines(self.upstream_done_at)
+        head = (status_line(self.status), b"".join(self._lines), own, len(body), body)
         self._door.transport.write(b"%b%b%bContent-Length: %d\r\n\r\n%b" % head)
         self._end(usage_of_body(body))
 
@@ -251,7 +262,8 @@ class Transit:
         assert meter is not None
         meter.count()
         if not self._is_open:
-            self._open()
+            self._open(self.upstream_done_at)
+            self._opened()
         if rest := gate.rest():
             self._unwritten = b"%b%x\r\n%b\r\n" % (self._unwritten, len(rest), rest)
         if self.leg.model.expects_end and not meter.has_ended:

@@ -249,10 +249,10 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if reader.is_between and (at := reader.framed(data)):
             self.read_at = self._keeper.now()
+            self._has_body = True
             receiver.on_chunk(data[at:-2])
             return
-        # a stream's first read ends with a chunk, or with the head: it is not asked whether it is all
-        if self.is_answering or data.endswith(b"\r\n") or not reader.read_whole(data):
+        if not (reader.read_on(data) if self.is_answering else reader.read_first(data)):
             reader.feed(data)
         pieces = reader.pieces
         if not self.is_answering:

@@ -72,6 +72,9 @@ BAD = {
 }
 
 
+STREAM = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
 def read(*pieces: bytes) -> tuple[AnswerReader, bytes]:
     reader, body = AnswerReader(), b""
     for piece in pieces:
@@ -97,6 +100,24 @@ def skimmed(*pieces: bytes) -> tuple[AnswerReader, bytes, int]:
         if reader.fault is not None:
             break
     return reader, body, unfed
+
+
+def connected(*pieces: bytes, reader: AnswerReader | None = None) -> tuple[AnswerReader, bytes, int]:
+    """Read as a connection does: the parser gets what cannot be read without. The last is how often it did."""
+    reader = reader or AnswerReader()
+    body, fed = b"", 0
+    for piece in pieces:
+        if reader.is_between and (at := reader.framed(piece)):
+            body += piece[at:-2]
+            continue
+        if not (reader.read_on(piece) if reader.head is not None else reader.read_first(piece)):
+            reader.feed(piece)
+            fed += 1
+        body += b"".join(reader.pieces)
+        reader.pieces = []
+        if reader.fault is not None:
+            break
+    return reader, body, fed
 
 
 def state(reader: AnswerReader) -> tuple[bool, bool, str | None]:
@@ -335,8 +356,49 @@ def test_chunks_that_are_not_fed_are_read_as_those_that_are(data):
     reads = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True) if start < end]
     by_parser, body = read(*reads)
     reader, skimmed_body, _ = skimmed(*reads)
+    without, its_body, _ = connected(*reads)
 
     assert (body, state(by_parser)) == (skimmed_body, state(reader))
+    assert (body, state(by_parser)) == (its_body, state(without))
+
+    if without.is_reusable:  # whatever read it is ready for the next, on either way
+        for _ in range(2):
+            without.start(is_to_head=False)
+            _, its_body, _ = connected(OK + b"Transfer-Encoding: chunked\r\n\r\n", *framed, LAST[0], reader=without)
+            _, body = read(OK + b"Transfer-Encoding: chunked\r\n\r\n", *framed, LAST[0])
+
+            assert (body, (True, True, None)) == (its_body, state(without))
+
+
+@pytest.mark.parametrize(
+    ("reads", "fed"),
+    [
+        ([STREAM + b"1\r\na\r\n", b"1\r\nb\r\n", b"0\r\n\r\n"], 0),
+        ([STREAM, b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"], 0),
+        ([STREAM + b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"], 0),
+        ([STREAM + b"1\r\na", b"\r\n", b"1\r\nb\r\n", b"0\r\n\r\n"], 3),
+        ([STREAM + b"1\r\na\r\n", b"1;x\r\nb\r\n", b"0\r\n\r\n"], 2),
+        ([STREAM, b"1\r\na\r\n", b"1\r\nb\r\n0\r\n", b"\r\n"], 2),
+    ],
+)
+def test_a_stream_is_read_without_the_parser_until_something_unusual_comes(reads: list[bytes], fed: int) -> None:
+    reader, body, times = connected(*reads)
+
+    assert (b"ab", (True, True, None), fed) == (body, state(reader), times)
+    assert reader.head is not None
+    assert [(b"transfer-encoding", b"chunked")] == reader.head.headers
+
+
+@pytest.mark.parametrize("late", [b"x", b"HTTP/1.1 200 OK\r\n", b"\r\n", b"0\r\n\r\n"])
+def test_what_comes_behind_a_stream_spoils_the_connection(late: bytes) -> None:
+    behind, _, _ = connected(STREAM, b"1\r\na\r\n0\r\n\r\n" + late)
+    by_parser, _ = read(STREAM, b"1\r\na\r\n0\r\n\r\n" + late)
+    after, _, _ = connected(STREAM, b"1\r\na\r\n0\r\n\r\n")
+    after.feed(late)
+
+    assert state(by_parser) == state(behind)
+    assert after.is_over
+    assert after.is_reusable is (late == b"\r\n")  # an empty line before an answer is allowed for
 
 
 def test_a_chunk_within_a_chunk_is_none_wherever_the_reads_end():
@@ -347,7 +409,9 @@ def test_a_chunk_within_a_chunk_is_none_wherever_the_reads_end():
     for cuts in combinations(range(len(wire) + 1), 3):
         reads = [wire[start:end] for start, end in zip((0, *cuts), (*cuts, len(wire)), strict=True) if start < end]
         reader, body, _ = skimmed(head, *reads)
+        without, its_body, _ = connected(head, *reads)
 
+        assert (body, state(reader)) == (its_body, state(without)), reads
         assert (b"ahello\r\n" + b"x" * 14, (True, True, None)) == (body, state(reader)), reads
 
 

@@ -25,11 +25,17 @@ def by_parser(data):
 
 
 def seen(reader):
-    """All that a reader tells of an answer that is over."""
+    """All that a reader tells of an answer; whether a chunk may follow, only once there was one."""
     assert reader.head is not None
     lines, says = reader.head.for_client or for_client(reader.head.headers)
-    head = (reader.head.status, reader.head.headers, b"".join(lines), says & ~header_line.HAS_LENGTH)
-    return *head, b"".join(reader.pieces), reader.is_over, reader.is_reusable, reader.is_between, reader.fault
+    head = (
+        reader.head.status,
+        reader.head.headers,
+        b"".join(lines),
+        says & ~(header_line.HAS_LENGTH | header_line.IS_CHUNKED),
+    )
+    is_between = reader.is_between and bool(reader.pieces)
+    return *head, b"".join(reader.pieces), reader.is_over, reader.is_reusable, is_between, reader.fault
 
 
 def is_read_as_by_the_parser(data):
@@ -37,7 +43,7 @@ def is_read_as_by_the_parser(data):
     reader = AnswerReader()
     for _ in range(2):
         reader.start(is_to_head=False)
-        if not reader.read_whole(data):
+        if not reader.read_first(data):
             assert (None, [], False, False) == (reader.head, reader.pieces, reader.is_over, reader.is_reusable)
             return False
         assert seen(by_parser(data)) == seen(reader)
@@ -205,20 +211,33 @@ def test_another_status_line_is_for_the_parser(status):
         PLAIN.replace(b"\r\n\r\n", b"\r\n\n"),
         OK + b"X: " + b"x" * LONGEST_HEAD + b"\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN,
-        CHUNKED,
+        CHUNKED[:-1],
+        CHUNKED + b"\r\n",
+        CHUNKED.replace(b"chunked", b"chunked\t"),
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n", 1),
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n", 1),
+        CHUNKED.replace(b"0\r\n\r\n", b"0\r\nX: a\r\n\r\n"),
     ],
 )
 def test_what_is_not_just_one_whole_answer_is_for_the_parser(data):
     assert not is_read_as_by_the_parser(data)
 
 
+@pytest.mark.parametrize(
+    "line", [b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED", b"transfer-encoding:  chunked "]
+)
+@pytest.mark.parametrize("body", [b"2\r\n{}\r\n0\r\n\r\n", b"0\r\n\r\n", b"1\r\n{\r\n1\r\n}\r\n", b""])
+def test_whole_chunks_are_read_without_the_parser(line, body):
+    assert is_read_as_by_the_parser(OK + line + b"\r\n\r\n" + body)
+
+
 def test_only_what_comes_first_is_read_without_the_parser():
     begun, over, to_head = AnswerReader(), AnswerReader(), AnswerReader()
     begun.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-    assert over.read_whole(PLAIN)
+    assert over.read_first(PLAIN)
     to_head.start(is_to_head=True)
 
-    assert [False] * 3 == [reader.read_whole(PLAIN) for reader in (begun, over, to_head)]
+    assert [False] * 3 == [reader.read_first(PLAIN) for reader in (begun, over, to_head)]
 
 
 WAYS = ("whole", "fed", "split", "chunked")
@@ -232,7 +251,7 @@ def test_a_parser_that_did_not_see_an_answer_is_ready_for_the_next(ways):
         reader.start(is_to_head=False)
         data = CHUNKED if way == "chunked" else PLAIN
         if way == "whole":
-            assert reader.read_whole(data)
+            assert reader.read_first(data)
         else:
             at = 30 if way == "split" else 0
             reader.feed(data[:at])
@@ -248,8 +267,8 @@ def test_a_connection_whose_heads_are_new_each_time_is_left_to_the_parser():
         few.start(is_to_head=False)
         many.start(is_to_head=False)
         one, other = b"x: %d" % number, b"y: %d" % number
-        first = few.read_whole(answer(STATUSES[0], [one], LENGTHS[0], b"{}"))
-        wholes.append((first, many.read_whole(answer(STATUSES[0], [b"Z" + one, other], LENGTHS[0], b"{}"))))
+        first = few.read_first(answer(STATUSES[0], [one], LENGTHS[0], b"{}"))
+        wholes.append((first, many.read_first(answer(STATUSES[0], [b"Z" + one, other], LENGTHS[0], b"{}"))))
 
     assert [(True, True)] * PATIENCE + [(True, False)] * 4 == wholes
 
@@ -259,7 +278,7 @@ def test_a_connection_whose_answers_come_in_parts_is_left_to_the_parser():
     wholes = []
     for data in [PLAIN[:-1]] * PATIENCE + [PLAIN]:
         reader.start(is_to_head=False)
-        wholes.append(reader.read_whole(data))
+        wholes.append(reader.read_first(data))
 
     assert [False] * (PATIENCE + 1) == wholes
 
@@ -270,14 +289,14 @@ def test_answers_that_are_not_worth_it_now_and_then_do_not_wear_out_patience():
     for number in range(4 * PATIENCE):
         news = [b"x: %d" % number, b"y: %d" % number] if number % 2 else []
         reader.start(is_to_head=False)
-        wholes.append(reader.read_whole(answer(STATUSES[0], news, LENGTHS[0], b"{}")))
+        wholes.append(reader.read_first(answer(STATUSES[0], news, LENGTHS[0], b"{}")))
 
     assert [True] * 4 * PATIENCE == wholes
 
 
 def test_bytes_behind_a_whole_answer_end_the_connection():
     reader = AnswerReader()
-    assert reader.read_whole(PLAIN)
+    assert reader.read_first(PLAIN)
     reader.feed(b"H")
 
     assert (True, False) == (reader.is_over, reader.is_reusable)
@@ -300,8 +319,8 @@ def mutated(data):
 @given(data=st.data())
 def test_no_answer_is_read_otherwise_than_by_the_parser(data):
     lines = data.draw(st.lists(st.sampled_from(LINES * 3 + ODD_LINES), max_size=5))
-    length = data.draw(st.sampled_from(LENGTHS * 12 + ODD_LENGTHS))
-    body = data.draw(st.sampled_from([b"{}", b"", b"{}\n", b"\r\n\r\n", b"\xff" * 20]))
+    length = data.draw(st.sampled_from(LENGTHS * 12 + ODD_LENGTHS + [b"Transfer-Encoding: chunked"] * 24))
+    body = data.draw(st.sampled_from([b"{}", b"", b"{}\n", b"\r\n\r\n", b"\xff" * 20, b"2\r\n{}\r\n0\r\n\r\n"]))
     at = data.draw(st.integers(0, 5))
     whole = answer(data.draw(st.sampled_from(STATUSES * 12 + ODD_STATUSES)), lines, length, body, at)
 
@@ -311,11 +330,11 @@ def test_no_answer_is_read_otherwise_than_by_the_parser(data):
 def test_lines_that_never_come_again_are_not_kept_for_ever():
     for number in range(2000):
         lines = [b"x-request-id: %d" % number]
-        assert AnswerReader().read_whole(answer(STATUSES[0] + b" %d" % number, lines, LENGTHS[0], b"{}"))
+        assert AnswerReader().read_first(answer(STATUSES[0] + b" %d" % number, lines, LENGTHS[0], b"{}"))
 
     assert 0 < len(header_line.known) <= header_line.MOST_KEPT
     assert 0 < len(header_line._statuses) <= header_line.MOST_KEPT
-    assert AnswerReader().read_whole(answer(STATUSES[0], [b"x: " + b"x" * 1000], LENGTHS[0], b"{}"))
+    assert AnswerReader().read_first(answer(STATUSES[0], [b"x: " + b"x" * 1000], LENGTHS[0], b"{}"))
     assert max(map(len, header_line.known)) <= header_line.LONGEST_KEPT
 
 
