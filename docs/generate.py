@@ -327,7 +327,8 @@ _LANES = {
     "predawn-bare": "fast lane, nothing switched on",
     "predawn-idle": "the same with every built-in plugin, all limited to another model",
     "predawn-keys": "fast lane with keys, metrics and the ledger of usage",
-    "predawn": "the same and `record`",
+    "predawn-this-python": "the same, on the Python that runs the benchmark",
+    "predawn": "fast lane with keys, metrics, the ledger and `record`",
     "predawn-full": "full lane, nothing switched on",
     "predawn-slow": "full lane with keys, metrics, the ledger and `record`",
     "nginx": "nginx, for comparison",
@@ -337,6 +338,7 @@ _LANE_COSTS = {
     "cpu_us_per_request_1.5kb_fresh_heads": "1.5 KB, each head new",
     "cpu_us_per_request_60kb": "60 KB",
     "cpu_us_per_chunk": "streamed chunk",
+    "cpu_us_per_chunk_beside_another": "beside the other",
     "cpu_us_per_chunk_of_128_streams": "of 128 streams",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -23,6 +23,7 @@ KEYS: dict[str, dict[str, Any]] = {
     "few": {"requests_per_minute": 3},
     "small": {"tokens_per_minute": 60},
     "single": {"concurrency": 1},
+    "alone": {"concurrency": 1, "nano_usd_per_day": 10**15},
     "poor": {"nano_usd_per_day": 1},
     "modest": {"nano_usd_per_day": 400_000_000},
     "broke": {
@@ -226,6 +227,26 @@ async def test_a_failed_try_gives_its_place_back(play: str, keyed: Lanes) -> Non
     assert seen.booked["default key_sk-single requests"] == 1
     assert seen.statuses[0] in (200, 204, 429, 500, 502)
     assert again.statuses == [200, 200]
+
+
+async def test_what_fails_before_it_begins_takes_no_place(keyed: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> bytes:
+        raise MemoryError
+
+    request = ask("alone", stream=True)
+    for lane in keyed.each:
+        fast = lane.server.app.generation.lane
+        if fast is None:
+            continue
+        found = fast.heads.find(request, "127.0.0.1")
+        assert found is not None
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("predawn.proxy.fastlane.lane.upstream_body", failing)
+            fast.admit(cast("Any", None), found[0], request[found[2] :], 0.0)
+    seen = await keyed.say(ask("alone"))
+
+    assert seen.statuses == [200]
+    assert [lane.name for lane in keyed.each if lane.server.app.generation.lane is not None] == ["fast"]
 
 
 async def test_a_client_that_leaves_gives_its_place_back(keyed: Lanes) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,24 @@ async def test_an_answer_that_is_cut_off_is_an_error(both: Sides) -> None:
     assert said.count(b"HTTP/1.1") == 1
     assert not client.closing
     assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "truncated"))
+
+
+async def test_a_pause_of_the_client_is_no_gap_of_the_upstream(both: Sides) -> None:
+    provider = both.provider()
+    _, client = both.client()
+    client.brings(asking(stream=True))
+    provider.brings(EVENTS_HEAD + chunk(EVENT), chunk(EVENT))
+    (transit,) = both.service.conversations
+    client.fill(10 << 20)
+    was_paused = provider.is_reading_paused
+    time.sleep(0.2)  # noqa: ASYNC251 - nothing else may happen meanwhile
+    client.fill(0)
+    provider.brings(chunk(EVENT))
+    transit.meter.count()
+
+    assert (True, False) == (was_paused, provider.is_reading_paused)
+    assert 3 == transit.meter.events
+    assert 0 <= transit.meter.max_gap_s < 0.2
 
 
 async def test_it_may_take_no_longer_than_its_time(both: Sides) -> None:
