@@ -47,6 +47,8 @@ class Parser:
     async def report(self, code: bytes, version: Sequence[int], timeout_s: float) -> bytes:
         """What `python_names.report` says, as JSON; empty where that took too long, or more than it may.
 
+        What is parsing may be ended with part of the code unread, which resets its socket.
+
         Raises `OSError` where there is no such process any more.
         """
         async with self._free:
@@ -56,7 +58,10 @@ class Parser:
                 with theirs:
                     told = python_names.order(version, timeout_s)
                     socket.send_fds(self._socket, [told], [theirs.fileno()])
-                return await _talk(ours, code)
+                try:
+                    return await _talk(ours, code)
+                except ConnectionError:
+                    return b""
 
     def close(self) -> None:
         """End it; what is being parsed ends by its own limits."""

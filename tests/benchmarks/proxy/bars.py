@@ -7,7 +7,18 @@ from typing import Any
 
 from tests.benchmarks.evidence import Bar
 from tests.benchmarks.proxy.measure import Sample
-from tests.benchmarks.proxy.workloads import BESIDE, BUSY, FRESH, LARGE, RATE, SMALL, STREAMS, TTFT
+from tests.benchmarks.proxy.workloads import (
+    BUSY,
+    FRESH,
+    LARGE,
+    RATE,
+    SMALL,
+    SMALL_PAIR,
+    STREAMS,
+    STREAMS_BESIDE,
+    TTFT,
+    TTFT_BESIDE,
+)
 
 Measure = Callable[["Samples", str, int], float | None]
 
@@ -44,6 +55,12 @@ def cpu_small(samples: Samples, peer: str, round_: int) -> float | None:
     return sample.cpu_us_per_request if sample else None
 
 
+def cpu_small_pair(samples: Samples, peer: str, round_: int) -> float | None:
+    """The same in turns that follow each other at once."""
+    sample = samples.at(SMALL_PAIR.name, peer, round_)
+    return sample.cpu_us_per_request if sample else None
+
+
 def cpu_small_later(samples: Samples, peer: str, round_: int) -> float | None:
     """The part of it that was put off until after the answers."""
     sample = samples.at(SMALL.name, peer, round_)
@@ -70,7 +87,7 @@ def cpu_chunk(samples: Samples, peer: str, round_: int) -> float | None:
 
 def cpu_chunk_beside(samples: Samples, peer: str, round_: int) -> float | None:
     """The same while another peer has as many streams at the same time."""
-    sample = samples.at(BESIDE.name, peer, round_)
+    sample = samples.at(STREAMS_BESIDE.name, peer, round_)
     return sample.cpu_us_per_chunk if sample else None
 
 
@@ -90,6 +107,11 @@ def added_ttft(samples: Samples, peer: str, round_: int) -> float | None:
     return _added(samples, TTFT.name, "ttft_ms", peer, round_)
 
 
+def added_ttft_beside(samples: Samples, peer: str, round_: int) -> float | None:
+    """The same while others are asked as often at the same time."""
+    return _added(samples, TTFT_BESIDE.name, "ttft_ms", peer, round_)
+
+
 def _added(samples: Samples, test: str, what: str, peer: str, round_: int) -> float | None:
     through, direct = samples.at(test, peer, round_), samples.at(test, "direct", round_)
     if through is None or direct is None:
@@ -105,6 +127,8 @@ MEASURES: dict[str, Measure] = {
     "cpu_us_per_request_60kb": cpu_large,
     "added_p50_ms_at_50_per_s": added_p50,
     "added_ttft_p50_ms": added_ttft,
+    "added_ttft_p50_ms_beside_others": added_ttft_beside,
+    "cpu_us_per_request_1.5kb_in_turn": cpu_small_pair,
     "cpu_us_per_chunk": cpu_chunk,
     "cpu_us_per_chunk_beside_another": cpu_chunk_beside,
     "cpu_us_per_chunk_of_128_streams": cpu_chunk_busy,
@@ -142,9 +166,13 @@ FAST_BARS = (
     RatioBar("fast lane: CPU per request, 60 KB, of vllm-router's", cpu_large, "predawn-keys", "vllm-router", 1 / 1.2),
     RatioBar("fast lane: CPU per chunk of 32 streams, of nginx's", cpu_chunk_beside, "predawn-keys", "nginx", 1.5),
     RatioBar("fast lane: CPU per chunk of 128 streams, of nginx's", cpu_chunk_busy, "predawn-keys", "nginx", 1.5),
-    RatioBar("fast lane: added TTFT p50, of vllm-router's", added_ttft, "predawn-keys", "vllm-router", 0.6),
+    RatioBar("fast lane: added TTFT p50, of vllm-router's", added_ttft_beside, "predawn-keys", "vllm-router", 0.6),
     RatioBar(
-        "fast lane: CPU per request with every plugin idle, of none's", cpu_small, "predawn-idle", "predawn-bare", 1.1
+        "fast lane: CPU per request with every plugin idle, of none's",
+        cpu_small_pair,
+        "predawn-idle",
+        "predawn-bare",
+        1.1,
     ),
 )
 ALL_BARS = (*RATIO_BARS, *FAST_BARS)
@@ -172,9 +200,11 @@ def ratios_with(peer: str, samples: Samples) -> dict[str, float | None]:
         for spec in FAST_BARS
         if spec.peer == "predawn-keys"
     }
-    return ratios | {
-        "CPU per chunk of 32 streams, one peer at a time, of nginx's": samples.ratio(cpu_chunk, peer, "nginx")
+    alone = {
+        "CPU per chunk of 32 streams, one peer at a time, of nginx's": samples.ratio(cpu_chunk, peer, "nginx"),
+        "added TTFT p50, one peer at a time, of vllm-router's": samples.ratio(added_ttft, peer, "vllm-router"),
     }
+    return ratios | alone
 
 
 def idle_bars(idle: Mapping[str, Any], absent: Mapping[str, str], wanted: int) -> dict[str, Bar]:

@@ -64,9 +64,15 @@ def chosen_tests(options: argparse.Namespace) -> set[str]:
     return wanted
 
 
-def takes(peer: Peer, test: str, without: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> bool:
-    """True unless the peer is there for other tests, or the test is not for it."""
-    return (not peer.tests or test in peer.tests) and peer.name not in without and (not only or peer.name in only)
+def takes(peer: Peer, workload: Workload) -> bool:
+    """True unless the peer is there for other tests, or the test for other peers."""
+    if workload.only:
+        return peer.name in workload.only
+    return does(peer, workload.name) and peer.name not in workload.without
+
+
+def does(peer: Peer, test: str) -> bool:
+    return not peer.tests or test in peer.tests
 
 
 def measure_rounds(
@@ -78,9 +84,8 @@ def measure_rounds(
         begun = time.monotonic()
         for workload in workloads:
             for turn in range(workload.turns):
-                absent = workload.without + (workload.once if turn else ())
-                known, test, only = stage.residents.values(), workload.name, workload.together
-                residents = [one for one in known if takes(one.peer, test, absent, only)]
+                known = stage.residents.values()
+                residents = [one for one in known if takes(one.peer, workload)]
                 order.shuffle(residents)
                 groups = [residents] if workload.together else [[resident] for resident in residents]
                 place = round_ * workload.turns + turn
@@ -105,10 +110,10 @@ def measure(options: argparse.Namespace, evidence: Evidence) -> None:
             through = [resident for resident in stage.residents.values() if resident.program]
             altered, idle = {}, {}
             if not tests or "bodies" in tests:
-                altered = {one.name: altered_bodies(stage, one) for one in through if takes(one.peer, "bodies")}
+                altered = {one.name: altered_bodies(stage, one) for one in through if does(one.peer, "bodies")}
             if not tests or "idle" in tests:
                 print(f"opening {IDLE_STREAMS} streams through each", flush=True)
-                idle = {one.name: stage.idle_streams(one) for one in through if takes(one.peer, "idle")}
+                idle = {one.name: stage.idle_streams(one) for one in through if does(one.peer, "idle")}
             raw = measure_rounds(stage, workloads, rounds, 0.5 if options.quick else 1.0, order)
             names, absent = list(stage.residents), dict(stage.absent)
     samples = bars.Samples.of(raw, rounds * max((workload.turns for workload in workloads), default=1))

@@ -28,11 +28,11 @@ class Workload:
     without: tuple[str, ...] = ()
     """Peers that could not finish one stream in the time."""
     turns: int = 1
-    """How often each peer has its turn in a round."""
-    once: tuple[str, ...] = ()
-    """Peers that have one turn all the same: they are too far off for precision."""
-    together: tuple[str, ...] = ()
-    """Peers that do it at the same time, each with its own clients; no others do."""
+    """How often it is done in a round."""
+    only: tuple[str, ...] = ()
+    """Peers that it is for; all of them when empty."""
+    together: bool = False
+    """True if all do it at the same time, each with its own clients."""
 
     def options(self, scale: float = 1.0) -> list[str]:
         """The load generator's options; `scale` shortens or lengthens the measured time."""
@@ -66,10 +66,11 @@ FRESH = Workload(
 LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds=1.2, warm_s=0.3)
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 SLOW = ("litellm", "portkey")
-# TTFT is taken at a rate that even the slowest peer sustains; so is CPU per chunk from 32 streams, which leave a quick
-# peer idle for nine tenths of the time: most of what it takes then is to wake up, and what that costs is the machine's
-# business, and another from second to second. So two peers are loaded at the same time as well, and compared by that.
-# 128 streams, 25,000 chunks a second, tell what a chunk itself costs.
+# TTFT is taken at a rate that even the slowest peer sustains. At that rate, and with 32 streams, a quick peer is idle for
+# nine tenths of the time: most of what it takes then is to wake up and to fill its caches, and what that costs is the
+# machine's business, and another from second to second. So peers that are to be compared are loaded at the same time as
+# well (`…_BESIDE`), and it is by that that they are judged. 128 streams, 25,000 chunks a second, tell what a chunk itself
+# costs.
 TTFT = Workload(
     "ttft",
     "10 streams/s, 64 chunks at 5 ms",
@@ -79,8 +80,6 @@ TTFT = Workload(
     warm_s=0.3,
     rate=10,
     stream=True,
-    turns=2,
-    once=SLOW,
 )
 STREAMS = Workload(
     "streams",
@@ -92,13 +91,31 @@ STREAMS = Workload(
     stream=True,
     ramp_s=0.3,
 )
-BESIDE = replace(
+TTFT_BESIDE = replace(
+    TTFT,
+    name="ttft-beside",
+    title="10 streams/s through each of three at the same time",
+    turns=3,
+    only=("direct", "vllm-router", "predawn-keys"),
+    together=True,
+)
+STREAMS_BESIDE = replace(
     STREAMS,
-    name="beside",
+    name="streams-beside",
     title="32 streams through each of two at the same time",
     turns=3,
-    together=("nginx", "predawn-keys"),
+    only=("nginx", "predawn-keys"),
+    together=True,
 )
+# What two differ by in small things shows in turns that follow each other at once.
+SMALL_PAIR = replace(
+    SMALL,
+    name="small-pair",
+    title="1.5 KB, closed loop, two in turn",
+    turns=4,
+    only=("predawn-bare", "predawn-idle"),
+)
+
 BUSY = Workload(
     "busy",
     "128 streams, 64 chunks at 5 ms",
@@ -111,5 +128,5 @@ BUSY = Workload(
     without=SLOW,
 )
 
-WORKLOADS = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS, BESIDE, BUSY]
+WORKLOADS = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS, BUSY, SMALL_PAIR, TTFT_BESIDE, STREAMS_BESIDE]
 IDLE_STREAMS = 1_000

@@ -1,5 +1,8 @@
 """`python`: syntax and names of fenced code; runs only in a sandbox of the settings."""
 
+import asyncio
+import os
+import socket
 import sys
 
 import pytest
@@ -171,6 +174,21 @@ async def test_code_that_takes_too_long_harms_no_other(ready):
 
     assert await report(slow, (), 0.001) == b""
     assert await report(sound, (), 2.0) == b'{"undefined": []}'
+
+
+async def test_a_parse_that_ends_before_it_has_read_the_code_is_no_end_of_the_process(ready, monkeypatch):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setattr(ready._parser, "_socket", ours)
+        report = asyncio.create_task(ready._parser.report(LARGE.encode(), (), 2.0))
+        await asyncio.sleep(0.01)
+        _, (copy,), _, _ = socket.recv_fds(theirs, 1 << 10, 1)
+        os.close(copy)
+
+        assert await report == b""
+    monkeypatch.undo()
+
+    assert await ready._parser.report(LARGE.encode(), (), 2.0) == b'{"undefined": []}'
 
 
 async def test_the_version_of_the_settings_is_parsed_elsewhere_too(ready):
