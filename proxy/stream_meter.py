@@ -20,6 +20,8 @@ MOST_NOTED = 32
 """Chunks that may wait to be counted."""
 MOST_FRAMING = 8
 """Bytes that frame a chunk which is noted: up to four digits and two line ends."""
+TINY = 64
+"""Bytes of a chunk that is not worth an object of its own."""
 _DONE = b"\ndata: [DONE]\n\n"
 
 
@@ -58,7 +60,7 @@ class StreamMeter:
         self.times: list[float] = []
         """When they came, by `perf_counter`."""
         self._tail: list[tuple[bytes | list[bytes], int]] = []
-        """Reads as they were seen, and chunks as they were noted, and no more bytes than they brought; oldest first."""
+        """Reads as they were seen, and chunks as they were noted, with a lower bound of their bytes; oldest first."""
         self._tail_size = 0
 
     def saw(self, data: bytes, at: float | None = None) -> None:
@@ -80,14 +82,18 @@ class StreamMeter:
             self._timed(self.times)
             self.reads += len(chunks)
             self.events += framed.count(b"data:")  # which no framing holds: sizes are hexadecimal
-            self._keep(chunks, max(len(framed) - MOST_FRAMING * len(chunks), len(chunks)))
+            if len(framed) < TINY * len(chunks):
+                joined = b"".join(map(_payload, chunks))
+                self._keep(joined, len(joined))
+            else:
+                self._keep(chunks, len(framed) - MOST_FRAMING * len(chunks))
             self.chunks.clear()  # never replaced: whoever notes holds on to both lists
             self.times.clear()
             if self._watch is not None:
                 self._watch.saw(b"".join(map(_payload, chunks)))
 
     def _timed(self, times: Iterable[float]) -> None:
-        last, widest = self.last_at, self.max_gap_s
+        last, widest = self.last_at if self.first_at else 0.0, self.max_gap_s  # a pause may set the last alone
         for now in times:
             if last:
                 gap = now - last

@@ -176,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def let_pass(self, passage: Passage) -> None:
-        """Until something else comes, let whole events through there. For the receiver, from within `on_body`."""
+        """Until something else comes, let whole events through there. For the receiver, while it is told of a body."""
         if self._reader.is_between:
             self._passage = passage
 

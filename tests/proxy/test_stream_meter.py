@@ -86,6 +86,15 @@ def test_of_a_long_stream_the_end_is_kept_and_little_else(size: int) -> None:
     assert TAIL_BYTES <= len(meter.tail) <= 2 * TAIL_BYTES + size
 
 
+def test_a_pause_before_the_first_bytes_is_not_the_first() -> None:
+    meter = StreamMeter()
+    meter.last_at = 3.0
+    meter.saw(b"data: {}\n\n", 5.0)
+    meter.saw(b"data: {}\n\n", 5.5)
+
+    assert (5.0, 5.5, 0.5) == (meter.first_at, meter.last_at, meter.max_gap_s)
+
+
 @pytest.mark.parametrize("size", [2, 20, 300, 4000])
 def test_of_what_is_noted_enough_is_kept_and_little_else(size: int) -> None:
     meter, stream = StreamMeter("chat"), b""

@@ -81,7 +81,8 @@ def _is_ours(folder: Path) -> bool:
         said = (folder / "pyvenv.cfg").read_text()
     except OSError:
         return False
-    return f"home = {peers_python().parent}\n" in said
+    version = python_of_peers().partition(",")[0]
+    return f"home = {peers_python().parent}\n" in said and f"version = {version}\n" in said
 
 
 def _create(folder: Path) -> None:

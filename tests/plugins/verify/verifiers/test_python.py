@@ -13,6 +13,7 @@ from tests.plugins.verify.verifiers.reading import read, violations
 
 from predawn.plugins.verify.verifiers import create, sandbox
 from predawn.plugins.verify.verifiers.code_blocks import blocks, code_block
+from predawn.proxy.tasks import Tasks
 
 FILL = {"a": "total", "b": "count", "f": "solve", "F": "Tree", "missing": "undefined_thing", "known": "sales_frame"}
 CONTEXT = {"messages": [{"role": "user", "content": "My data is in sales_frame."}]}
@@ -180,7 +181,7 @@ async def test_a_parse_that_ends_before_it_has_read_the_code_is_no_end_of_the_pr
     ours, theirs = socket.socketpair()
     with ours, theirs:
         monkeypatch.setattr(ready._parser, "_socket", ours)
-        report = asyncio.create_task(ready._parser.report(LARGE.encode(), (), 2.0))
+        report = Tasks().spawn(ready._parser.report(LARGE.encode(), (), 2.0), "report")
         await asyncio.sleep(0.01)
         _, (copy,), _, _ = socket.recv_fds(theirs, 1 << 10, 1)
         os.close(copy)
