@@ -218,7 +218,7 @@ class WholeEvents:
         return whole
 
     def rest(self) -> bytes:
-        return bytes(self._held)
+        return bytes(self._held) if self._held else b""
 
     @property
     def is_clear(self) -> bool:

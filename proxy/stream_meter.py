@@ -131,6 +131,9 @@ class StreamMeter:
         """True once the answer's end mark was there, or an error that explains why not."""
         if self._watch is not None:
             return self._watch.ended or has_ended(self.tail, self.route)
+        last = self._tail[-1][0] if self._tail else b""
+        if isinstance(last, bytes) and last.endswith(_DONE):  # to join two takes 15 µs where the caches are cold
+            return True
         return self._latest(2).endswith(_DONE) or has_ended(self.tail, self.route)
 
     @property

@@ -13,6 +13,8 @@ from predawn.proxy.relay import STREAM_HEADERS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from predawn.proxy.upstreams.answer_head import AnswerHead
+
 _STREAM_LINES = "".join(f"{name}: {value}\r\n" for name, value in STREAM_HEADERS.items()).encode()
 _OVERRIDDEN = tuple(f"{name.lower()}:".encode() for name in STREAM_HEADERS)
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
@@ -39,6 +41,11 @@ class Dates:
         return self._line
 
 
-def for_stream(lines: Iterable[bytes]) -> bytes:
-    """The lines of a stream, with our own where both would say how it is to be read."""
-    return b"".join([line for line in lines if not line.lower().startswith(_OVERRIDDEN)]) + _STREAM_LINES
+def opening_of_stream(head: AnswerHead, lines: Iterable[bytes]) -> bytes:
+    """Status line and lines of a stream, with our own where both would say how it is to be read.
+
+    Kept with the head, for both may come again.
+    """
+    passed = b"".join([line for line in lines if not line.lower().startswith(_OVERRIDDEN)])
+    opening = head.opening = b"%b%b%b" % (status_line(head.status), passed, _STREAM_LINES)
+    return opening

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from predawn.proxy.accounting import Account
 from predawn.proxy.conversation import BROKEN_OFF, CLIENT_CLOSED
-from predawn.proxy.fastlane.answer_head import for_stream, status_line
+from predawn.proxy.fastlane.answer_head import opening_of_stream, status_line
 from predawn.proxy.fastlane.books import book, close_account, exchange_of, observed
 from predawn.proxy.relay import MAX_BODY_BYTES, UsageHider, WholeEvents
 from predawn.proxy.resilience import FirstTry
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from predawn.proxy.leases import Lease
     from predawn.proxy.resilience import OpenedAnswer
     from predawn.proxy.service import Service
-    from predawn.proxy.upstreams.connection import AnswerHead, UpstreamConnection
+    from predawn.proxy.upstreams.answer_head import AnswerHead
+    from predawn.proxy.upstreams.connection import UpstreamConnection
     from predawn.proxy.wire.openai import Head, Usage
 
 HANDED_OVER = frozenset({204, 301, 302, 303, 304, 307, 308, 408, 409, 429})
@@ -165,7 +166,7 @@ class Transit:
         if says & IS_EVENTS:  # which says nothing yet of the upstream's health
             assert self._spare is not None
             self.meter, self._gate = self._spare
-            self._unwritten = b"%b%b" % (status_line(status), for_stream(lines))
+            self._unwritten = head.opening or opening_of_stream(head, lines)
         else:
             self.leg.station.breaker.succeeded()
 

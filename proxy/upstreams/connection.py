@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
 from predawn.proxy.stream_meter import MOST_NOTED
-from predawn.proxy.upstreams.answer import AnswerHead as AnswerHead  # noqa: PLC0414 - part of the receiver's contract
-from predawn.proxy.upstreams.answer import AnswerReader, size_line
+from predawn.proxy.upstreams.answer import AnswerReader, framed, size_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from predawn.proxy.stream_meter import StreamMeter
+    from predawn.proxy.upstreams.answer_head import AnswerHead
     from predawn.proxy.upstreams.base import Reason, UpstreamError
 
 WRITTEN_AT_ONCE = 16 << 10
@@ -231,8 +231,8 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         passage = self._passage
         if passage is not None:
-            line = size_line(len(data))
-            is_event = line and data.startswith(line) and data.endswith(b"\n\n\r\n", len(line))
+            lines = size_lines(len(data))
+            is_event = lines and data.startswith(lines) and data.endswith(b"\n\n\r\n", len(lines[0]))
             if is_event and not (passage.hides and b'"usage"' in data):
                 passage.write(data)  # first, for the client waits
                 self.read_at = now = self._keeper.now()
@@ -247,7 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
         if receiver is None:  # it would be taken for the answer to the next request
             self.abort()
             return
-        if reader.is_between and (at := reader.framed(data)):
+        if reader.is_between and (at := framed(data)):
             self.read_at = self._keeper.now()
             self._has_body = True
             receiver.on_chunk(data[at:-2])

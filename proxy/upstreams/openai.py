@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from predawn.proxy.clock import Clock
     from predawn.proxy.settings import UpstreamSettings
-    from predawn.proxy.upstreams.connection import AnswerHead, UpstreamConnection
+    from predawn.proxy.upstreams.answer_head import AnswerHead
+    from predawn.proxy.upstreams.connection import UpstreamConnection
     from predawn.proxy.upstreams.proxied import ProxiedClient
 
 LARGE_BODY_BYTES = 1 << 20

@@ -11,7 +11,8 @@ from predawn.proxy.upstreams.inflater import Inflater
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from predawn.proxy.upstreams.connection import AnswerHead, UpstreamConnection
+    from predawn.proxy.upstreams.answer_head import AnswerHead
+    from predawn.proxy.upstreams.connection import UpstreamConnection
 
 MAX_UNREAD_BYTES = 256 << 10
 """More than this is left to the connection, and so to the upstream, until somebody reads."""

@@ -119,7 +119,7 @@ def measure(options: argparse.Namespace, evidence: Evidence) -> None:
     samples = bars.Samples.of(raw, rounds * max((workload.turns for workload in workloads), default=1))
     evidence.figures = {"peers": bars.figures(samples, names, idle, altered), "absent": absent}
     evidence.figures["fast_lane_ratios"] = {
-        peer: bars.ratios_with(peer, samples) for peer in ("predawn-keys", "predawn", "predawn-bare", "predawn-slow")
+        peer: bars.ratios_with(peer, samples) for peer in ("predawn", "predawn-bare", "predawn-slow")
     }
     evidence.notes = bars.complaints(raw)
     evidence.bars = bars.ratio_bars(samples, absent)

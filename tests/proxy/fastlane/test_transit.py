@@ -27,7 +27,7 @@ from tests.proxy.fastlane.sides import (
 from predawn.plugins.testing.clock import settle
 from predawn.proxy.app import shutting_down
 from predawn.proxy.http_server import Connection
-from predawn.proxy.upstreams.answer import AnswerReader
+from predawn.proxy.upstreams.answer import AnswerReader, framed
 from predawn.proxy.upstreams.connection import UpstreamConnection
 
 NOTHING = (0, 0, 0)
@@ -152,7 +152,7 @@ async def test_a_stream_without_its_end_mark_is_shown_as_far_as_it_came(
     error = body.removeprefix(shown)
 
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert error[AnswerReader().framed(error) :].startswith(b'data: {"error"')
+    assert error[framed(error) :].startswith(b'data: {"error"')
     assert client.closing
     assert (NOTHING, 1, 1) == (both.left, both.answered, calls(both, "truncated"))
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from predawn.plugins.testing.clock import ManualClock
-from predawn.proxy.upstreams.answer import AnswerHead
+from predawn.proxy.upstreams.answer_head import AnswerHead
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.upstreams.pool import Origin, Pool
 

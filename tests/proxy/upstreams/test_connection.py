@@ -281,7 +281,7 @@ async def test_whole_events_pass_without_their_receiver(pool):
         chunk(EVENT) * 2,
         chunk(b"\n"),
         chunk(EVENT)[:-1],
-        b"A" + chunk(EVENT)[1:],
+        b"A;x" + chunk(EVENT)[1:],
         b"0" + chunk(EVENT),
         chunk(b"data: " + b"x" * 5000 + b"\n\n"),
         chunk(b'data: {"usage":1}\n\n'),
@@ -292,6 +292,16 @@ async def test_what_is_not_just_one_whole_event_is_told(data, pool):
     connection.data_received(data)
 
     assert ([], ["head", "body", "body"]) == (heard.passed, heard.told)
+
+
+async def test_sizes_may_be_written_in_large_digits(pool):
+    connection, heard = await passing(pool)
+    event = b"data: " + b"x" * 0xA0 + b"\n\n"
+    large, mixed = (size % len(event) + b"\r\n" + event + b"\r\n" for size in (b"%X", b"0%X"))
+    connection.data_received(large)
+    connection.data_received(mixed)
+
+    assert ([large], ["head", "body", "body"]) == (heard.passed, heard.told)
 
 
 async def test_what_follows_part_of_a_chunk_is_told(pool):

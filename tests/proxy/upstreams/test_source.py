@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.proxy.upstreams.raw import ASKED, OK, Heard, pool_to, provider
 
 from predawn.proxy.tasks import Tasks
-from predawn.proxy.upstreams.answer import AnswerHead
+from predawn.proxy.upstreams.answer_head import AnswerHead
 from predawn.proxy.upstreams.base import UpstreamError
 from predawn.proxy.upstreams.source import MAX_UNREAD_BYTES, AnswerSource
 

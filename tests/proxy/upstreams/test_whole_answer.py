@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from predawn.proxy.upstreams import header_line
+from predawn.proxy.fastlane.answer_head import opening_of_stream
+from predawn.proxy.upstreams import answer_head, header_line
 from predawn.proxy.upstreams.answer import LONGEST_HEAD, PATIENCE, AnswerReader
 from predawn.proxy.wire.client_lines import for_client
 
@@ -16,6 +17,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 @pytest.fixture(autouse=True)
 def nothing_is_known():
     header_line.known.clear()
+    answer_head.kept.clear()
 
 
 def by_parser(data):
@@ -39,9 +41,9 @@ def seen(reader):
 
 
 def is_read_as_by_the_parser(data):
-    """Whether it is read without the parser, which then agrees. Twice, for the second time its lines are known."""
+    """Whether it is read without the parser, which then agrees. Thrice: its lines are known then, and its head."""
     reader = AnswerReader()
-    for _ in range(2):
+    for _ in range(3):
         reader.start(is_to_head=False)
         if not reader.read_first(data):
             assert (None, [], False, False) == (reader.head, reader.pieces, reader.is_over, reader.is_reusable)
@@ -336,6 +338,47 @@ def test_lines_that_never_come_again_are_not_kept_for_ever():
     assert 0 < len(header_line._statuses) <= header_line.MOST_KEPT
     assert AnswerReader().read_first(answer(STATUSES[0], [b"x: " + b"x" * 1000], LENGTHS[0], b"{}"))
     assert max(map(len, header_line.known)) <= header_line.LONGEST_KEPT
+
+
+def test_only_heads_whose_lines_have_all_come_before_are_kept():
+    kept = []
+    for number in (0, 0, 1, 2, 0):
+        head = answer(STATUSES[0], [*LINES[1:3], b"Date: %d" % number], LENGTHS[0], b"{}")
+        assert AnswerReader().read_first(head)
+        kept.append(head.partition(b"\r\n\r\n")[0] in answer_head.kept)
+
+    assert [False, True, False, False, True] == kept
+
+
+def test_heads_that_are_kept_are_not_kept_for_ever():
+    for number in [*range(2 * answer_head.MOST_KEPT)] * 2:
+        assert AnswerReader().read_first(answer(STATUSES[0], [b"x: %d" % number], LENGTHS[0], b"{}"))
+
+    assert 0 < len(answer_head.kept) <= answer_head.MOST_KEPT
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r\n", b"\n\n{}", b"\r\n{}"])
+def test_a_head_that_is_kept_is_known_only_whole(rest):
+    assert is_read_as_by_the_parser(PLAIN)
+    block = PLAIN.partition(b"\r\n\r\n")[0]
+    assert block in answer_head.kept
+
+    assert not AnswerReader().read_first(block + rest)
+
+
+def test_what_a_stream_opens_with_is_kept_with_its_head():
+    heads = []
+    for _ in range(4):
+        reader = AnswerReader()
+        assert reader.read_first(OK + b"\r\n".join([*LINES[1:5], b"Transfer-Encoding: chunked"]) + b"\r\n\r\n")
+        assert reader.head is not None
+        assert reader.head.for_client is not None
+        opening = reader.head.opening or opening_of_stream(reader.head, reader.head.for_client[0])
+        heads.append((reader.head, opening))
+
+    assert len({opening for _, opening in heads}) == 1
+    assert heads[-1][0] is heads[-2][0] is not heads[0][0]
+    assert heads[-1][0].opening == heads[0][1]
 
 
 def test_the_lines_for_the_client_say_once_what_the_relay_must_know():
