@@ -338,7 +338,8 @@ _LANE_COSTS = {
     "cpu_us_per_request_1.5kb_fresh_heads": "1.5 KB, each head new",
     "cpu_us_per_request_60kb": "60 KB",
     "cpu_us_per_chunk": "streamed chunk",
-    "cpu_us_per_chunk_beside_another": "beside the other",
+    "cpu_us_per_chunk_in_turn": "in turn",
+    "cpu_us_per_chunk_beside_another": "at the same time",
     "cpu_us_per_chunk_of_128_streams": "of 128 streams",
 }
 

@@ -7,17 +7,19 @@ knows that somebody else was there; nobody's clock is compared with another's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
     from predawn.plugins.sleep.gate import Gate
     from predawn.proxy.clock import Clock
-    from predawn.proxy.store import Store
+    from predawn.proxy.store import Store, Visit
 
 log = logging.getLogger("predawn.sleep")
+Beats: TypeAlias = "list[tuple[str, int]]"
+"""Places, and how far each has counted."""
 EVERY_S = 0.25
 """Twice this is how much later others learn of a request."""
 
@@ -52,33 +54,33 @@ class Activity:
 
     async def look(self) -> None:
         """Tell what happened here and hear what happened elsewhere. Raises `StoreError`."""
-        here = self._came.union(self._gate.busy)
+        here = sorted(self._came.union(self._gate.busy))
         self._came.clear()
-        if here:
-            await self._beat(sorted(here))
-        await self._hear()
+        # in one trip: with `ContextShelf.latest_change`, 21 ms of CPU a second of a server with nothing to do became 17
+        told, rows = await self._store.visit(lambda visit: self._exchange(visit, here))
+        for place, beats in told:
+            self._heard(place, beats - 1)
+            self._beats[place] = beats
+        for place, beats in rows:
+            self._heard(place, beats)
+        self._has_looked = True
 
-    async def _beat(self, places: Iterable[str]) -> None:
+    def _exchange(self, visit: Visit, here: Sequence[str]) -> tuple[Beats, Beats]:
+        """Count up these places: what each is at now, and what all are. Runs in a thread."""
+        from sqlalchemy import select
+
         from predawn.proxy.tables import sleep_activity as table
 
-        async with self._store.begin() as connection:
-            for place in places:
+        told = []
+        with visit.begin() if here else visit.read() as connection:
+            for place in here:
                 insert = self._store.insert(table).values(place=place, beats=1)
                 upsert = insert.on_conflict_do_update(
                     index_elements=[table.c.place], set_={"beats": table.c.beats + 1}
                 ).returning(table.c.beats)
-                beats = int(await connection.scalar(upsert) or 0)
-                self._heard(place, beats - 1)
-                self._beats[place] = beats
-
-    async def _hear(self) -> None:
-        from predawn.proxy.tables import sleep_activity as table
-
-        async with self._store.read() as connection:
-            rows = (await connection.execute(table.select())).all()
-        for row in rows:
-            self._heard(row.place, row.beats)
-        self._has_looked = True
+                told.append((place, connection.execute(upsert).scalar_one()))
+            rows = connection.execute(select(table.c.place, table.c.beats))
+            return told, [(place, beats) for place, beats in rows]
 
     def _heard(self, place: str, beats: int) -> None:
         """So many beats are not our own latest one."""

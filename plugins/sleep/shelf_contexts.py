@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from predawn.proxy.clock import Clock
-    from predawn.proxy.store import Store
+    from predawn.proxy.store import Store, Visit
 
 Row: TypeAlias = Mapping[Any, Any]
 Came: TypeAlias = Literal["created", "changed", "same"]
@@ -306,11 +306,7 @@ class ContextShelf:
 
     async def latest_change(self) -> tuple[int, int]:
         """The number of the latest change of any tenant, and up to which number gravestones are gone."""
-        from predawn.proxy.tables import context_changes as changes
-
-        async with self._store.read() as connection:
-            row = (await connection.execute(changes.select())).one()
-        return int(row.value), int(row.gone)
+        return await self._store.visit(_latest_change)  # in one trip, for it is asked every second
 
     async def changes(self, since: int, limit: int) -> list[Change]:
         """What changed after `since`, in order, of all tenants: for the index, which keeps tenants apart itself."""
@@ -509,6 +505,14 @@ def _drafted(tenant: str, draft: Draft, version: int, now: float) -> Context:
         parts=draft.parts,
         changed_at=now,
     )
+
+
+def _latest_change(visit: Visit) -> tuple[int, int]:
+    from predawn.proxy.tables import context_changes as changes
+
+    with visit.read() as connection:
+        row = connection.execute(changes.select()).one()
+    return int(row.value), int(row.gone)
 
 
 def _known(row: Row) -> KnownVersion:

@@ -113,7 +113,7 @@ SMALL_PAIR = replace(
     SMALL,
     name="small-pair",
     title="1.5 KB, closed loop, two in turn",
-    turns=4,
+    turns=6,
     only=("predawn-bare", "predawn-idle"),
 )
 
