@@ -169,8 +169,8 @@ class Stages:
             await self.desk.judge(work.subject.tenant, replace(notes, status="rejected"))
         context = await self.desk.get(work.subject.tenant, work.subject.context_id)
         state: ContextState = "asleep" if context is not None and context.notes_id is not None else "failed"
-        await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))
         await self._amend(work.subject, ended=_end_of(outcome, result), deferred=None)
+        await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))  # whoever sees it finds out why
         return state
 
     async def _put_off(self, work: Work, kind: JobKind, order: Order, result: Mapping[str, Any]) -> Json:

@@ -7,7 +7,7 @@ from tests.proxy.upstreams.raw import ASKED, OK, Heard, pool_to, provider
 
 from predawn.plugins.testing.clock import ManualClock
 from predawn.proxy.stream_meter import MOST_NOTED, StreamMeter
-from predawn.proxy.upstreams import header_line
+from predawn.proxy.upstreams import answer_head, header_line
 from predawn.proxy.upstreams.connection import Passage, UpstreamConnection
 from predawn.proxy.upstreams.pool import Pool
 
@@ -62,16 +62,16 @@ async def test_what_one_read_brings_is_told_at_once(pool, far):
 
 
 async def test_an_answer_that_one_read_brings_is_read_without_the_parser_and_one_in_parts_with_it(pool, far):
-    header_line.known.clear()
     told = []
     for parts in ([OK], [OK[:20], OK[20:]], [OK]):
+        header_line.known.clear()
+        answer_head.kept.clear()
         heard = Heard()
         connection = await pool.acquire()
         connection.ask(heard, ASKED, b"{}")
         for part in parts:
             connection.data_received(part)
         told.append((heard.told, heard.body, connection.is_usable, bool(header_line.known)))
-        header_line.known.clear()
 
     assert [(["head", "body", "end"], b"{}", True, is_known) for is_known in (True, False, True)] == told
 
