@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predawn.proxy.upstreams.answer import LONGEST_CHUNK, MAX_HEAD_BYTES, AnswerReader, framed
+from predawn.proxy.upstreams.answer import LONGEST_CHUNK, MAX_HEAD_BYTES, MOST_CHUNKS, AnswerReader, framed, unchunked
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GOOD = {
@@ -319,6 +319,54 @@ def test_no_other_size_is_taken_for_that_of_a_whole_chunk():
 )
 def test_what_is_not_just_one_plain_chunk_is_for_the_parser(data):
     assert framed(data) == 0
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"+2\r\nab\r\n",
+        b"0x2\r\nab\r\n",
+        b"0_2\r\nab\r\n",
+        b"1_0\r\n" + b"x" * 16 + b"\r\n",
+        b"02\r\nab\r\n",
+        b" 2\r\nab\r\n",
+        b"2 \r\nab\r\n",
+        b"2\nab\r\n",
+        b"2;a=b\r\nab\r\n",
+        b"-2\r\nab\r\n",
+        b"\r\nab\r\n",
+        b"g\r\nab\r\n",
+        b"2\r\r\nab\r\n",
+        b"2\r\nabc\r\n",
+        b"2\r\nab\n\n",
+        b"2\r\nabxx",
+        b"00001\r\na\r\n",
+        b"10000\r\n" + b"x" * 0x10000 + b"\r\n",
+        b"0\r\n\r\n",
+        b"00\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("second", [chunk(b"ab"), b"0\r\n\r\n", b""])
+def test_chunks_that_are_framed_in_another_way_are_for_the_parser(first, second):
+    if (first, second) == (b"0\r\n\r\n", b""):
+        assert unchunked(first) == ([], True)
+    else:
+        assert unchunked(first + second) is None
+        assert unchunked(chunk(b"ab") + first + second) is None
+
+
+def test_whole_chunks_are_told_with_what_ends_them():
+    plain = [b"x" * size for size in (1, 0xA, 0xFF, 0x100, 0xFFF, 0x1000, 0xFFFF)]
+    for digits in (b"%x", b"%X"):
+        wire = b"".join(chunk(payload, digits) for payload in plain)
+
+        assert unchunked(wire) == (plain, False)
+        assert unchunked(wire + b"0\r\n\r\n") == (plain, True)
+        assert unchunked(wire[:-1]) is None
+        assert unchunked(wire + b"0\r\n\r\n0\r\n\r\n") is None
+    assert unchunked(b"") == ([], False)
+    assert unchunked(chunk(b"a") * MOST_CHUNKS) == ([b"a"] * MOST_CHUNKS, False)
+    assert unchunked(chunk(b"a") * (MOST_CHUNKS + 2)) is None
 
 
 TAKEN_FOR_CHUNKS = (

@@ -379,6 +379,19 @@ def test_what_a_stream_opens_with_is_kept_with_its_head():
     assert len({opening for _, opening in heads}) == 1
     assert heads[-1][0] is heads[-2][0] is not heads[0][0]
     assert heads[-1][0].opening == heads[0][1]
+    assert heads[0][1].startswith(OK + b"x-upstream-request-id: 0123456789abcdef\r\n")
+    assert heads[0][1].lower().count(b"content-type:") == 1
+
+
+def test_what_a_stream_opens_with_tells_its_own_status():
+    openings = []
+    for status in (b"HTTP/1.1 200 OK", b"HTTP/1.1 201 Created") * 2:
+        reader = AnswerReader()
+        assert reader.read_first(answer(status, [LINES[1]], b"Transfer-Encoding: chunked", b""))
+        assert reader.head is not None
+        openings.append(reader.head.opening or opening_of_stream(reader.head, [b"X: a\r\n"]))
+
+    assert [b"HTTP/1.1 200 OK", b"HTTP/1.1 201 Created"] * 2 == [line.partition(b"\r\n")[0] for line in openings]
 
 
 def test_the_lines_for_the_client_say_once_what_the_relay_must_know():
