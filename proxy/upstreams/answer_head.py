@@ -100,7 +100,7 @@ def read_head(block: bytes) -> PlainHead | None:
             says |= said
             length += size
     plain = PlainHead(AnswerHead(status, headers, (shown, says)), says, length, new)
-    if not new:
+    if not new and not length:  # lengths come again, but seldom the same head: they would drive out what does
         if len(kept) >= MOST_KEPT:
             kept.clear()
         kept[block] = plain

@@ -343,7 +343,7 @@ def test_lines_that_never_come_again_are_not_kept_for_ever():
 def test_only_heads_whose_lines_have_all_come_before_are_kept():
     kept = []
     for number in (0, 0, 1, 2, 0):
-        head = answer(STATUSES[0], [*LINES[1:3], b"Date: %d" % number], LENGTHS[0], b"{}")
+        head = answer(STATUSES[0], [*LINES[1:3], b"Date: %d" % number], b"Transfer-Encoding: chunked", b"")
         assert AnswerReader().read_first(head)
         kept.append(head.partition(b"\r\n\r\n")[0] in answer_head.kept)
 
@@ -352,15 +352,18 @@ def test_only_heads_whose_lines_have_all_come_before_are_kept():
 
 def test_heads_that_are_kept_are_not_kept_for_ever():
     for number in [*range(2 * answer_head.MOST_KEPT)] * 2:
-        assert AnswerReader().read_first(answer(STATUSES[0], [b"x: %d" % number], LENGTHS[0], b"{}"))
+        assert AnswerReader().read_first(answer(STATUSES[0], [b"x: %d" % number], b"Transfer-Encoding: chunked", b""))
+    for _ in range(3):
+        assert AnswerReader().read_first(PLAIN)
 
+    assert not any(b"Length" in block for block in answer_head.kept)
     assert 0 < len(answer_head.kept) <= answer_head.MOST_KEPT
 
 
 @pytest.mark.parametrize("rest", [b"", b"\r\n", b"\n\n{}", b"\r\n{}"])
 def test_a_head_that_is_kept_is_known_only_whole(rest):
-    assert is_read_as_by_the_parser(PLAIN)
-    block = PLAIN.partition(b"\r\n\r\n")[0]
+    assert is_read_as_by_the_parser(CHUNKED)
+    block = CHUNKED.partition(b"\r\n\r\n")[0]
     assert block in answer_head.kept
 
     assert not AnswerReader().read_first(block + rest)
