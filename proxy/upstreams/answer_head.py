@@ -69,7 +69,7 @@ class PlainHead(NamedTuple):
 
 
 kept: dict[bytes, PlainHead] = {}
-"""Heads by how they came, without the blank line. To look here first is for the caller.
+"""Heads of chunked bodies by how they came, without the blank line. To look here first is for the caller.
 
 An engine that names neither request nor time, or the second at most, sends the same head again and again: 26 µs to read
 it line by line became 13 where the caches are cold. One with a line of its own never comes in here.

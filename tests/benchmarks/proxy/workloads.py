@@ -67,7 +67,7 @@ LARGE = Workload("large", "60 KB, closed loop", "large", connections=16, seconds
 RATE = Workload("rate", "50 requests/s, open loop", "small", connections=16, seconds=2.4, warm_s=0.4, rate=50)
 SLOW = ("litellm", "portkey")
 # TTFT is taken at a rate that even the slowest peer sustains. At that rate, and with 32 streams, a quick peer is idle for
-# nine tenths of the time: most of what it takes then is to wake up and to fill its caches, and what that costs is the
+# most of the time: most of what it takes then is to wake up and to fill its caches, and what that costs is the
 # machine's business, and another from second to second. So peers that are to be compared take turns that follow each
 # other at once (`…_PAIR`, as for all that is compared closely), and are loaded at the same time as well (`…_BESIDE`); a bar
 # must hold by both. 128 streams, 25,000 chunks a second, tell what a chunk itself costs.
