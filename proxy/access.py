@@ -25,7 +25,7 @@ from predawn.proxy.leases import (
 )
 from predawn.proxy.prompt_size import estimated_prompt_tokens
 from predawn.proxy.rates import Rates
-from predawn.proxy.spend import UsageBook
+from predawn.proxy.spend import Tab, UsageBook
 from predawn.proxy.store import StoreError, sqlite_path
 from predawn.proxy.strangers import stranger
 
@@ -62,7 +62,7 @@ class Access:
         self._rates: Rates | None = None
         self._accounts: dict[str, Account] = {}
         self.epoch = 0
-        """Another number whenever somebody may be known that was not, or known no more."""
+        """Another number whenever somebody may be known that was not, or known no more, or `tab_of` says otherwise."""
         self._syncing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -227,13 +227,11 @@ class Access:
                     lease.release()
         return lease, account
 
-    def book(
-        self, identity: Identity, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float
-    ) -> None:
-        """Count a request that ended without a lease."""
-        if (book := self._book_of(identity)) is not None:
-            key_id = identity.key.id if identity.key is not None else ""
-            book.book_request(identity.tenant, key_id, prompt_tokens, cached_prompt_tokens, output_tokens, spend_usd)
+    def tab_of(self, identity: Identity) -> Tab | None:
+        """Where requests that end without a lease are counted; it stays the same one as long as `epoch` does. `None`
+        where there is nobody to book to."""
+        book = self._book_of(identity)
+        return book.tab_of(identity.tenant, identity.key_id or "") if book is not None else None
 
     def _book_of(self, identity: Identity) -> UsageBook | None:
         """Without a key and without a store there is nobody to book to and nowhere to write."""
@@ -264,17 +262,18 @@ class Access:
         await self._share()
 
     async def _refresh(self, keyring: Keyring) -> None:
-        if self._store is None:
+        known, store = self._store, self._store
+        if store is None:
             if self._path is None:
                 await keyring.load_secret()
             elif not await asyncio.to_thread(self._path.exists):
                 return  # a server without keys makes no file and does not import SQLAlchemy
-            self._store = await self._open_store()
+            store = self._store = await self._open_store()
         before = keyring.state
         try:
-            await keyring.refresh(self._store)
+            await keyring.refresh(store)
         finally:
-            if keyring.state != before:
+            if keyring.state != before or store is not known:
                 self.epoch += 1
         await self._provide_rates(keyring)
 

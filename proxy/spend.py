@@ -58,6 +58,53 @@ class Usage:
         self.spend_nano_usd += other.spend_nano_usd
 
 
+class Tab(Usage):
+    """What one payer used on one day and is not in the book yet: kept by who serves it, collected by `UsageBook`."""
+
+    __slots__ = ("_book", "_ends_at", "place")
+
+    def __init__(self, book: UsageBook, tenant: str, key_id: str) -> None:
+        super().__init__()
+        self._book = book
+        self.place: Place = (0, tenant, key_id)
+        self._ends_at = 0.0
+
+    def add_request(
+        self, prompt_tokens: int, cached_prompt_tokens: int, output_tokens: int, spend_usd: float, at: float
+    ) -> None:
+        """Count what one request used that ended at this time, as far as the figures can be believed; none is negative.
+
+        0.2 µs, a third of `UsageBook.book_request`.
+        """
+        if at >= self._ends_at:
+            self._turn_page(at)
+        if not (prompt_tokens <= MOST_TOKENS and output_tokens <= MOST_TOKENS and cached_prompt_tokens <= MOST_TOKENS):
+            prompt_tokens, output_tokens = min(prompt_tokens, MOST_TOKENS), min(output_tokens, MOST_TOKENS)
+            cached_prompt_tokens = min(cached_prompt_tokens, MOST_TOKENS)
+        self.requests += 1
+        self.prompt_tokens += prompt_tokens
+        self.output_tokens += output_tokens
+        if cached_prompt_tokens:
+            self.cached_prompt_tokens += cached_prompt_tokens
+        if spend_usd:
+            self.spend_nano_usd += to_nano(spend_usd)
+
+    def _turn_page(self, at: float) -> None:
+        """Hand in what belongs to a day that is over."""
+        self._book.collect(self)
+        day = int(at // DAY_S)
+        self.place = (day, *self.place[1:])
+        self._ends_at = (day + 1.0) * DAY_S
+
+    def take(self) -> Usage:
+        """What has come together; nothing of it stays here."""
+        taken = Usage(
+            self.requests, self.prompt_tokens, self.cached_prompt_tokens, self.output_tokens, self.spend_nano_usd
+        )
+        self.requests = self.prompt_tokens = self.cached_prompt_tokens = self.output_tokens = self.spend_nano_usd = 0
+        return taken
+
+
 @dataclass(frozen=True, slots=True)
 class UsageRow:
     """One line of a report."""
@@ -101,6 +148,7 @@ class UsageBook:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._booked: dict[Place, Usage] = {}
+        self._tabs: dict[tuple[str, str], Tab] = {}
         self._today = 0
         self._stored: dict[str, int] = {}
         self._unstored: dict[str, int] = {}
@@ -146,8 +194,34 @@ class UsageBook:
             usage.spend_nano_usd += nano
             self._unstored[key_id] = self._unstored.get(key_id, 0) + nano
 
+    def tab_of(self, tenant: str, key_id: str) -> Tab:
+        """The payer's tab, for requests that nothing limits. What stands there is in the book after the next `sync`."""
+        tab = self._tabs.get((tenant, key_id))
+        if tab is None:
+            tab = self._tabs[tenant, key_id] = Tab(self, tenant, key_id)
+        return tab
+
+    def collect(self, tab: Tab) -> None:
+        """Book what stands on a tab."""
+        if not tab.requests:
+            return
+        day, _, key_id = place = tab.place
+        used = tab.take()
+        usage = self._booked.get(place)
+        if usage is None:
+            self._booked[place] = used
+        else:
+            usage.add(used)
+        if used.spend_nano_usd and day == self._day():
+            self._unstored[key_id] = self._unstored.get(key_id, 0) + used.spend_nano_usd
+
+    def collect_all(self) -> None:
+        """The same of every tab."""
+        for tab in self._tabs.values():
+            self.collect(tab)
+
     def spent_today(self, key_id: str) -> int:
-        """Billionths of a dollar since midnight UTC."""
+        """Billionths of a dollar since midnight UTC, as far as they are booked."""
         self._day()
         return self._stored.get(key_id, 0) + self._unstored.get(key_id, 0)
 
@@ -163,6 +237,7 @@ class UsageBook:
         may be called in another thread. Not to be called twice at a time. Raises `StoreError`; what was not added stays
         booked.
         """
+        self.collect_all()
         errand = _Errand(self._booked, self._day() if reads_spend else None, unless)
         if not errand.booked and errand.day is None and unless is None:
             return True

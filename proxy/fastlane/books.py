@@ -57,6 +57,7 @@ def book(transit: Served) -> Sums:
     metrics, meter, leg, plan = transit.service.tools.metrics, transit.meter, transit.leg, transit.plan
     now, usage = transit.ended_at, transit.usage
     total_s, call_s = now - transit.began, now - transit.asked_at
+    ended_at = transit.arrived_at + total_s
     overhead_s = total_s - (transit.upstream_done_at - transit.asked_at)
     if meter is not None and meter.reads:
         usage = meter.usage
@@ -68,16 +69,16 @@ def book(transit: Served) -> Sums:
     if transit.status != 200 or (meter is None) is (transit.head.stream is True):
         _book_unusual(transit, *times, tokens)
     elif meter is None:
-        transit.onward.whole.observe(*times, tokens, transit.ident, transit.arrived_at + total_s)
+        transit.onward.whole.observe(*times, tokens, transit.ident, ended_at)
     else:
         _book_stream(transit, meter, times, tokens)
     metrics.during.value += total_s
-    model, identity, (prompt, output, cached, _) = leg.model, plan.identity, tokens
+    model, (prompt, output, cached, _) = leg.model, tokens
     spend_usd = model.price_of(prompt, cached, output) if model.price is not None else 0.0
     if transit.lease is not None:
         transit.lease.settle(prompt, cached, output, spend_usd)
-    else:
-        transit.service.access.book(identity, prompt, cached, output, spend_usd)
+    elif (tab := plan.tab) is not None:
+        tab.add_request(prompt, cached, output, spend_usd, ended_at)
     return total_s, call_s, tokens, spend_usd, usage is None
 
 
@@ -179,8 +180,8 @@ def close_account(transit: Served, exchange: Exchange, account: Account, call_ou
     used = (ledger.all_prompt, ledger.cached_prompt, ledger.all_output, ledger.spend_usd)
     if transit.lease is not None:
         transit.lease.settle(*used)
-    else:
-        transit.service.access.book(transit.plan.identity, *used)
+    elif (tab := transit.plan.tab) is not None:
+        tab.add_request(*used, transit.arrived_at + ledger.total_s)
     tools.observers.done(exchange)
     if tools.log_requests:
         log_request(exchange)

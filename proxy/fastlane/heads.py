@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from predawn.proxy.clock import Clock
     from predawn.proxy.fastlane.legs import Leg, Onward
     from predawn.proxy.networks import Networks
+    from predawn.proxy.spend import Tab
 
 LONGEST_HEAD = 8 << 10
 """Bytes; the full lane judges longer ones."""
@@ -71,6 +72,7 @@ class Plan:
         "legs",
         "offered_id",
         "route",
+        "tab",
         "varying",
         "varying_lines",
     )
@@ -83,6 +85,7 @@ class Plan:
         ends_at: float | None,
         headers: Mapping[str, str],
         offered_id: str | None,
+        tab: Tab | None,
     ) -> None:
         self.heads = heads
         self.epoch = heads.access.epoch
@@ -90,6 +93,8 @@ class Plan:
         """The head on both sides of the body's length, blank line included."""
         self.route = route
         self.identity = identity
+        self.tab = tab
+        """Where what is used without a lease is counted."""
         self.ends_at = ends_at
         """When the key stops being one; seconds since the epoch."""
         self.headers = headers
@@ -117,7 +122,9 @@ class Plan:
         if len(names) < len(varying) or any(name in self.headers for name in names):
             return None
         offered = next((value for name, value in varying if name.lower() == "x-request-id"), None)
-        plan = Plan(self.heads, self.route, self.identity, self.ends_at, self.headers, well_formed_id(offered))
+        plan = Plan(
+            self.heads, self.route, self.identity, self.ends_at, self.headers, well_formed_id(offered), self.tab
+        )
         plan.epoch = self.epoch
         plan.legs = self.legs
         plan.varying = tuple(pair for pair in varying if pair[0].lower() != "x-request-id")
@@ -234,7 +241,8 @@ class Heads:
             return None
         is_trusted = bool(self._trusted) and peer in self._trusted
         onward = to_upstream(headers, trusted_peer=is_trusted)
-        return Plan(self, route, identity, ends_at, onward, well_formed_id(headers.get("X-Request-ID")))
+        offered_id = well_formed_id(headers.get("X-Request-ID"))
+        return Plan(self, route, identity, ends_at, onward, offered_id, self.access.tab_of(identity))
 
 
 def _number(digits: bytes) -> int:

@@ -151,6 +151,7 @@ class DurableJobEngine:
             DBOS.listen_queues([])
         self._dbos = dbos
         self._limit(DEFAULT_QUEUE)
+        quiet.look_seldom(dbos)
         DBOS.launch()
         quiet.keep_our_threads(dbos)
 

@@ -20,6 +20,8 @@ VERSION = "1"
 jobs outlive an upgrade."""
 REPEAT_S = 60.0
 END_S = 5.0
+SELDOM_S = 4.0
+"""PostgreSQL would end DBOS's session, which keeps a transaction open from one look to the next, after 5."""
 MOST_THREADS = 64
 """Of the event loop: while a database cannot be reached, each step that stores its result holds one."""
 
@@ -74,6 +76,16 @@ def unpickle_nothing() -> None:
 
     default: Any = _serialization.DBOSDefaultSerializer
     default.deserialize = refuse
+
+
+def look_seldom(dbos: DBOS) -> None:
+    """Let DBOS look less often than every second for what it never gets from us: jobs that are delayed or have a
+    deadline, and its own. That took 4 ms of CPU a second, half of what it takes with nothing to do. Before its launch.
+    """
+    from dbos import _workflow_commands
+
+    _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = SELDOM_S  # noqa: SLF001
+    dbos._registry.get_internal_queue()._polling_interval_sec = SELDOM_S  # noqa: SLF001
 
 
 def keep_our_threads(dbos: DBOS) -> None:

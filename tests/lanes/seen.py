@@ -153,10 +153,11 @@ def counted(server: Server) -> dict[str, float]:
 def booked(server: Server) -> dict[str, float]:
     """What was used by each key; nothing of it is written while the clock stands still."""
     server._shared.metrics.postponed.settle()
-    book = server._shared.access._book._booked
+    book = server._shared.access._book
+    book.collect_all()
     return {
         f"{tenant} {key_id} {name}": value
-        for (_, tenant, key_id), usage in book.items()
+        for (_, tenant, key_id), usage in book._booked.items()
         for name, value in asdict(usage).items()
         if value
     }

@@ -69,6 +69,12 @@ class House:
             await self.store.aclose()
 
 
+def book(door: Access, identity: Identity, prompt: int, cached: int, output: int, spend_usd: float) -> None:
+    """A request without a lease has ended."""
+    if (tab := door.tab_of(identity)) is not None:
+        tab.add_request(prompt, cached, output, spend_usd, door._clock.now())
+
+
 @pytest.fixture
 async def house(state: str, clock: ManualClock, tasks: Tasks) -> AsyncIterator[House]:
     house = House(state, clock, tasks)
@@ -272,7 +278,7 @@ class TestKeepingUp:
 
         _, presented = await house.make()
         door = await house.door()
-        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        book(door, door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
         store = await house.the_store()
         async with store.begin() as connection:
             await connection.execute(text("ALTER TABLE usage RENAME TO away"))
@@ -316,7 +322,7 @@ class TestKeepingUp:
         key, presented = await house.make()
         door = await house.door()
         store = await house.the_store()
-        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        book(door, door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
         await revoke_key(store, key.id, house.clock.now())
         async with store.begin() as connection:
             await connection.execute(text("ALTER TABLE usage RENAME TO away"))
@@ -330,6 +336,16 @@ class TestKeepingUp:
 
         assert "revoked" in refusal.message
         assert [row.usage.requests for row in await read_usage(store)] == [1]
+
+    async def test_usage_is_booked_from_when_there_is_a_store(self, house: House):
+        door = await house.door()
+        tab, epoch = door.tab_of(ANYONE), door.epoch
+        await house.the_store()
+        await house.clock.advance(1)
+        await until(lambda: house.clock.next_due is not None)
+
+        assert (tab is None) is (door.epoch > epoch)
+        assert door.tab_of(ANYONE) is not None
 
     async def test_the_epoch_changes_with_the_keys_and_only_with_them(self, house: House):
         door = await house.door()
@@ -351,7 +367,7 @@ class TestKeepingUp:
         trips.clear()
         for spend_usd in (0.0, 0.25, 0.5):
             if spend_usd:
-                door.book(identity, 1, 0, 2, spend_usd)
+                book(door, identity, 1, 0, 2, spend_usd)
             await house.clock.advance(1)
             await until(lambda: house.clock.next_due is not None)
 
@@ -515,7 +531,7 @@ class TestUsage:
     async def test_usage_reaches_the_store_within_a_second_or_two(self, house: House):
         door, identity = await house.identity(tenant="acme")
         (await door.reserve(identity, PRICE, 1, 1)).settle(10, 5, 20, 0.5)
-        door.book(identity, 1, 0, 2, 0.25)
+        book(door, identity, 1, 0, 2, 0.25)
         await house.clock.advance(1)
         await until(lambda: house.clock.next_due is not None)
 
@@ -525,7 +541,7 @@ class TestUsage:
 
     async def test_usage_is_written_at_the_end(self, house: House):
         door, identity = await house.identity()
-        door.book(identity, 1, 0, 2, 0.25)
+        book(door, identity, 1, 0, 2, 0.25)
         await door.aclose()
 
         (row,) = await read_usage(await house.the_store())
@@ -544,7 +560,7 @@ class TestUsage:
         door = await house.door(keys="required")
         await house.make()
         await door.reload()
-        door.book(ANYONE, 1, 0, 2, 0.0)
+        book(door, ANYONE, 1, 0, 2, 0.0)
         await door.aclose()
 
         (row,) = await read_usage(await house.the_store())
@@ -560,7 +576,7 @@ class TestSqlite:
 
     async def test_a_server_without_keys_makes_no_state(self, house: House):
         door = await house.door()
-        door.book(ANYONE, 1, 0, 2, 0.0)
+        book(door, ANYONE, 1, 0, 2, 0.0)
         await house.clock.advance(5)
         await until(lambda: house.clock.next_due is not None)
         await door.aclose()
@@ -572,7 +588,7 @@ class TestSqlite:
         monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.2)
         key, presented = await house.make()
         door = await house.door()
-        door.book(door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
+        book(door, door.identify(bearer(presented), ELSEWHERE), 1, 0, 2, 0.0)
         await revoke_key(await house.the_store(), key.id, house.clock.now())
         with closing(sqlite3.connect(house.state, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -590,12 +606,12 @@ class TestSqlite:
 
     async def test_closing_in_the_middle_of_a_write_counts_everything_once(self, house: House):
         door, identity = await house.identity()
-        door.book(identity, 1, 0, 2, 0.0)
+        book(door, identity, 1, 0, 2, 0.0)
         with closing(sqlite3.connect(house.state, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             await house.clock.advance(1)
             await until(lambda: not door._book._booked)  # it is on its way, and waits for the file
-            door.book(identity, 1, 0, 2, 0.0)
+            book(door, identity, 1, 0, 2, 0.0)
             closing_door = asyncio.get_running_loop().create_task(door.aclose())
             await asyncio.sleep(0)
             is_waiting = not closing_door.done()

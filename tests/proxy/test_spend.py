@@ -1,7 +1,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from predawn.plugins.testing.clock import ManualClock
 from predawn.proxy import store as store_module
-from predawn.proxy.keys import Digester, Key, create_key
+from predawn.proxy.keys import NANO, Digester, Key, create_key
 from predawn.proxy.settings import PriceSettings
 from predawn.proxy.spend import DAY_S, Usage, UsageBook, cost_usd, read_usage, to_nano
 from predawn.proxy.store import Store, StoreError, open_store
@@ -68,6 +68,59 @@ async def test_an_upstream_that_claims_too_much_does_not_block_the_store(store: 
     await book.sync(store, reads_spend=True)
 
     assert (await read_usage(store))[0].usage.prompt_tokens == 100 << 40
+
+
+async def test_what_stands_on_tabs_is_in_the_store_after_a_sync(store: Store, clock: ManualClock):
+    book = UsageBook(clock)
+    for key_id in ("k", "other", "k"):
+        tab = book.tab_of("acme", key_id)
+        tab.add_request(10, 4, 2, 0.25, clock.now())
+    for _ in range(2):  # the second brings nothing more
+        await book.sync(store, reads_spend=False)
+
+    assert {row.key_id: row.usage for row in await read_usage(store)} == {
+        "k": Usage(2, 20, 8, 4, NANO // 2),
+        "other": Usage(1, 10, 4, 2, NANO // 4),
+    }
+
+
+async def test_a_tab_goes_to_the_day_on_which_its_requests_ended(store: Store, clock: ManualClock):
+    book = UsageBook(clock)
+    tab = book.tab_of("acme", "k")
+    midnight = (clock.now() // DAY_S + 1) * DAY_S
+    for at in (midnight - 0.5, midnight - 0.1, midnight, midnight + 0.1, midnight + 0.2):
+        tab.add_request(1, 0, 0, 0.0, at)
+    await book.sync(store, reads_spend=False)
+    tab.add_request(1, 0, 0, 0.0, midnight + 2)
+    await book.sync(store, reads_spend=False)
+
+    rows = sorted(await read_usage(store), key=lambda row: row.day)
+    assert [row.usage.requests for row in rows] == [2, 4]
+    assert [row.day for row in rows] == [date(1970, 1, 1) + timedelta(int(midnight // DAY_S) - n) for n in (1, 0)]
+
+
+def test_money_on_a_tab_counts_as_spent_once_it_is_collected(clock: ManualClock):
+    book = UsageBook(clock)
+    tab = book.tab_of("acme", "k")
+    tab.add_request(1, 0, 0, 0.25, clock.now() - DAY_S)
+    tab.add_request(1, 0, 0, 0.5, clock.now())
+    book.collect_all()
+    book.collect_all()
+
+    assert book.spent_today("k") == NANO // 2
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 1 << 70)] * 3, st.floats(allow_nan=True))))
+def test_a_tab_counts_as_the_book_does(requests: list[tuple[int, int, int, float]]):
+    clock = ManualClock()
+    one, other = UsageBook(clock), UsageBook(clock)
+    tab = one.tab_of("acme", "k")
+    for used in requests:
+        tab.add_request(*used, clock.now())
+        other.book("acme", "k", Usage.of(*used))
+    one.collect_all()
+
+    assert one._booked == other._booked
 
 
 async def test_what_was_booked_is_in_the_store_after_a_sync(store: Store, clock: ManualClock):

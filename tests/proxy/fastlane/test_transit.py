@@ -318,7 +318,8 @@ async def test_a_connection_goes_on_though_its_request_could_not_be_booked(
     _, client = both.client()
     client.brings(asking())
     with monkeypatch.context() as patch:
-        patch.setattr(both.service.access, "book", book)
+        patch.setattr("predawn.proxy.fastlane.transit.book", book)
+        patch.setattr("predawn.proxy.fastlane.transit.close_account", book)
         with pytest.raises(LookupError, match="the book is gone"):
             provider.brings(said)
     client.taken()
