@@ -11,7 +11,7 @@ from predawn.proxy.answer import REASONS
 from predawn.proxy.relay import STREAM_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from predawn.proxy.upstreams.answer_head import AnswerHead
 
@@ -41,11 +41,19 @@ class Dates:
         return self._line
 
 
-def opening_of_stream(head: AnswerHead, lines: Iterable[bytes]) -> bytes:
+def opening_of_stream(head: AnswerHead, lines: Sequence[bytes]) -> bytes:
     """Status line and lines of a stream, with our own where both would say how it is to be read.
 
-    Kept with the head, for both may come again.
+    Kept with the head, or with its shape, for both may come again.
     """
-    passed = b"".join([line for line in lines if not line.lower().startswith(_OVERRIDDEN)])
-    opening = head.opening = b"%b%b%b" % (status_line(head.status), passed, _STREAM_LINES)
-    return opening
+    if (shape := head.shape) is None:
+        opening = head.opening = b"%b%b%b" % (status_line(head.status), _passed(lines), _STREAM_LINES)
+        return opening
+    if shape.opening is None:
+        before, after = shape.lines
+        shape.opening = status_line(head.status) + _passed(before), _passed(after) + _STREAM_LINES
+    return b"%b%b%b" % (shape.opening[0], lines[shape.at], shape.opening[1])
+
+
+def _passed(lines: Iterable[bytes]) -> bytes:
+    return b"".join([line for line in lines if not line.lower().startswith(_OVERRIDDEN)])

@@ -56,7 +56,7 @@ def read_line(line: bytes) -> Line | None:
         if lower not in NOT_MERELY_PASSED
         else _read_special(lower, value, header)
     )
-    if read is not None and len(line) <= LONGEST_KEPT:
+    if read is not None and len(line) <= LONGEST_KEPT and lower != b"x-request-id":  # which does not come again
         if len(known) >= MOST_KEPT:
             known.clear()
         known[line] = read

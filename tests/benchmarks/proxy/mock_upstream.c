@@ -126,16 +126,34 @@ static int send_all(Connection *c, const char *data, size_t size) {
     return 0;
 }
 
+#define HEAD_ROOM 320
+
+/* A head as providers send it: with the time and an id of its own, so that no two are the same. */
+static size_t head_of(char *out, const char *type, const char *framing) {
+    static char date[40];
+    static time_t told;
+    static unsigned long long answers;
+    time_t now = time(NULL);
+    if (now != told) {
+        struct tm parts;
+        gmtime_r(&now, &parts);
+        strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
+        told = now;
+    }
+    return (size_t)snprintf(out, HEAD_ROOM,
+                            "HTTP/1.1 200 OK\r\ndate: %s\r\ncontent-type: %s\r\nx-request-id: %016llx\r\n%s\r\n\r\n",
+                            date, type, ++answers, framing);
+}
+
 static int answer(Connection *c, const char *type, const char *body, size_t size) {
-    char head[256];
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 200 OK\r\ncontent-type: %s\r\nx-request-id: 0123456789abcdef\r\ncontent-length: %zu\r\n\r\n",
-                     type, size);
-    if (size + (size_t)n > 65536) return send_all(c, head, (size_t)n) || send_all(c, body, size) ? -1 : 0;
+    char head[HEAD_ROOM], length[40];
+    snprintf(length, sizeof length, "content-length: %zu", size);
+    size_t n = head_of(head, type, length);
+    if (size + n > 65536) return send_all(c, head, n) || send_all(c, body, size) ? -1 : 0;
     char whole[65536]; /* one write: one packet, one wake-up of the proxy */
-    memcpy(whole, head, (size_t)n);
+    memcpy(whole, head, n);
     memcpy(whole + n, body, size);
-    return send_all(c, whole, (size_t)n + size);
+    return send_all(c, whole, n + size);
 }
 
 /* ---- what is answered --------------------------------------------------------------------------------------- */
@@ -144,9 +162,9 @@ static int answer(Connection *c, const char *type, const char *body, size_t size
     "data: {\"id\":\"chatcmpl-9f1c2b3a4d5e6f70\",\"object\":\"chat.completion.chunk\",\"created\":1763770000," \
     "\"model\":\"mock-model\","
 
-static const char stream_head[] =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-    "x-request-id: 0123456789abcdef\r\ntransfer-encoding: chunked\r\n\r\n";
+static size_t stream_head(char *out) {
+    return head_of(out, "text/event-stream; charset=utf-8", "cache-control: no-cache\r\ntransfer-encoding: chunked");
+}
 
 static size_t frame(char *out, const char *event) {
     return (size_t)sprintf(out, "%zx\r\n%s\r\n", strlen(event), event);
@@ -191,9 +209,8 @@ static int answer_completion(Connection *c) {
 }
 
 static int send_burst(Connection *c) {
-    static char whole[(MAX_BURST + 8) * CHUNK_ROOM];
-    size_t n = sizeof stream_head - 1;
-    memcpy(whole, stream_head, n);
+    static char whole[HEAD_ROOM + (MAX_BURST + 8) * CHUNK_ROOM];
+    size_t n = stream_head(whole);
     for (int k = 0; k < c->chunks; k++) n += content_chunk(whole + n, k);
     n += closing_chunks(whole + n, c->chunks);
     counts.chunks += c->chunks;
@@ -223,7 +240,8 @@ static int stream_step(Connection *c) {
 static int start_stream(Connection *c) {
     counts.streams++;
     if (c->interval_ns == 0) return send_burst(c);
-    if (send_all(c, stream_head, sizeof stream_head - 1) < 0) return -1;
+    char head[HEAD_ROOM];
+    if (send_all(c, head, stream_head(head)) < 0) return -1;
     c->streaming = 1;
     c->chunk = 0;
     c->due_ns = now_ns();

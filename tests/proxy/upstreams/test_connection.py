@@ -66,6 +66,7 @@ async def test_an_answer_that_one_read_brings_is_read_without_the_parser_and_one
     for parts in ([OK], [OK[:20], OK[20:]], [OK]):
         header_line.known.clear()
         answer_head.kept.clear()
+        answer_head.shapes.clear()
         heard = Heard()
         connection = await pool.acquire()
         connection.ask(heard, ASKED, b"{}")

@@ -18,6 +18,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 def nothing_is_known():
     header_line.known.clear()
     answer_head.kept.clear()
+    answer_head.shapes.clear()
 
 
 def by_parser(data):
@@ -343,7 +344,7 @@ def test_lines_that_never_come_again_are_not_kept_for_ever():
 def test_only_heads_whose_lines_have_all_come_before_are_kept():
     kept = []
     for number in (0, 0, 1, 2, 0):
-        head = answer(STATUSES[0], [*LINES[1:3], b"Date: %d" % number], b"Transfer-Encoding: chunked", b"")
+        head = answer(STATUSES[0], [LINES[1], b"Date: %d" % number], b"Transfer-Encoding: chunked", b"")
         assert AnswerReader().read_first(head)
         kept.append(head.partition(b"\r\n\r\n")[0] in answer_head.kept)
 
@@ -373,7 +374,7 @@ def test_what_a_stream_opens_with_is_kept_with_its_head():
     heads = []
     for _ in range(4):
         reader = AnswerReader()
-        assert reader.read_first(OK + b"\r\n".join([*LINES[1:5], b"Transfer-Encoding: chunked"]) + b"\r\n\r\n")
+        assert reader.read_first(OK + b"\r\n".join([LINES[4], LINES[1], b"Transfer-Encoding: chunked"]) + b"\r\n\r\n")
         assert reader.head is not None
         assert reader.head.for_client is not None
         opening = reader.head.opening or opening_of_stream(reader.head, reader.head.for_client[0])
@@ -382,8 +383,66 @@ def test_what_a_stream_opens_with_is_kept_with_its_head():
     assert len({opening for _, opening in heads}) == 1
     assert heads[-1][0] is heads[-2][0] is not heads[0][0]
     assert heads[-1][0].opening == heads[0][1]
-    assert heads[0][1].startswith(OK + b"x-upstream-request-id: 0123456789abcdef\r\n")
+    assert heads[0][1].startswith(OK + LINES[4] + b"\r\n")
     assert heads[0][1].lower().count(b"content-type:") == 1
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_of_heads_with_an_id_of_their_own_the_rest_is_kept(at):
+    others = [LINES[1], LINES[4], b"Transfer-Encoding: chunked"]
+    openings = []
+    for number in range(6):
+        lines = [*others[:at], b"X-Request-ID: %d" % number, *others[at:]]
+        data = OK + b"\r\n".join(lines) + b"\r\n\r\n2\r\n{}\r\n"
+        assert is_read_as_by_the_parser(data)
+        reader = AnswerReader()
+        assert reader.read_first(data)
+        assert reader.head is not None
+        assert reader.head.shape in answer_head.shapes.values()
+        lines, _ = reader.head.for_client
+        reader.head.shape, shape = None, reader.head.shape
+        expected = opening_of_stream(reader.head, lines)
+        reader.head.shape = shape
+        openings.append(
+            (opening_of_stream(reader.head, lines), expected, b"\r\nx-upstream-request-id: %d\r\n" % number)
+        )
+
+    assert all(opening == expected and line in opening for opening, expected, line in openings)
+    assert len(answer_head.shapes) == 1
+    assert not answer_head.kept
+    assert not any(b"request" in line.lower() for line in header_line.known)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"x-request-id: 1", b"x-request-id: 2"],
+        [b"x-request-id: a b"],
+        [b"x-request-id:  1"],
+        [b"x-request-id: 1 "],
+        [b"x-request-id:"],
+        [b"x-request-id : 1"],
+        [b"x-a: 1", b" x-request-id: 1"],
+        [b"x-request-id: 1", b" 2"],
+        [b"x-request-id: 1\n"],
+        [b"x-request-id: 1\x7f"],
+        [b"x-request-id: \xe9"],
+    ],
+)
+def test_an_odd_id_is_read_as_by_the_parser(lines):
+    is_read_as_by_the_parser(answer(STATUSES[0], lines, b"Transfer-Encoding: chunked", b"2\r\n{}\r\n"))
+
+    assert not answer_head.shapes
+
+
+def test_shapes_are_not_kept_for_ever():
+    for number in [*range(2 * answer_head.MOST_KEPT)] * 2:
+        lines = [b"x: %d" % number, b"x-request-id: %d" % number]
+        assert AnswerReader().read_first(answer(STATUSES[0], lines, b"Transfer-Encoding: chunked", b""))
+        assert AnswerReader().read_first(answer(STATUSES[0], lines, LENGTHS[0], b"{}"))
+
+    assert 0 < len(answer_head.shapes) <= answer_head.MOST_KEPT
+    assert not any(b"Length" in before + after for before, after in answer_head.shapes)
 
 
 def test_what_a_stream_opens_with_tells_its_own_status():
