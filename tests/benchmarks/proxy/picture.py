@@ -64,7 +64,7 @@ def _limit(measure: str, peers: Mapping[str, Any]) -> float | None:
         spec.bar * value
         for spec in ALL_BARS
         if not spec.other.startswith("predawn")
-        and spec.measure is MEASURES[measure]
+        and spec.measure in {MEASURES[name] for name in (measure, f"{measure}_in_turn") if name in MEASURES}
         and (value := peers.get(spec.other, {}).get(measure))
     ]
     return min(allowed) if allowed else None

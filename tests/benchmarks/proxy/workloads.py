@@ -107,7 +107,7 @@ STREAMS_BESIDE = replace(
     only=("nginx", "predawn-keys"),
     together=True,
 )
-TTFT_PAIR = replace(TTFT_BESIDE, name="ttft-pair", title="10 streams/s, three in turn", turns=3, together=False)
+TTFT_PAIR = replace(TTFT_BESIDE, name="ttft-pair", title="10 streams/s, three in turn", turns=4, together=False)
 STREAMS_PAIR = replace(STREAMS_BESIDE, name="streams-pair", title="32 streams, two in turn", turns=4, together=False)
 SMALL_PAIR = replace(
     SMALL,
