@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -24,7 +25,7 @@ from predawn.proxy.clock import SystemClock
 from predawn.proxy.jobs import database
 from predawn.proxy.jobs.durable import DurableJobEngine
 from predawn.proxy.jobs.peers import DEAD_AFTER_LOOKS, Identity
-from predawn.proxy.jobs.protocol import JobsError
+from predawn.proxy.jobs.protocol import DEFAULT_QUEUE, JobsError
 
 ELSEWHERE = "another machine"
 """The home of peers whose process cannot be looked up here."""
@@ -179,6 +180,29 @@ async def test_jobs_are_kept_beside_the_state(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_dbos_looks_seldom_for_what_it_never_gets(tmp_path, monkeypatch):
+    from dbos._sys_db import SystemDatabase
+
+    looks: Counter[str] = Counter()
+    delayed, queued = SystemDatabase.transition_delayed_workflows, SystemDatabase.start_queued_workflows
+
+    def look_for_delayed(self: Any) -> Any:
+        looks["delayed"] += 1
+        return delayed(self)
+
+    def look_for_queued(self: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
+        looks[queue.name] += 1
+        return queued(self, queue, *args, **kwargs)
+
+    monkeypatch.setattr(SystemDatabase, "transition_delayed_workflows", look_for_delayed)
+    monkeypatch.setattr(SystemDatabase, "start_queued_workflows", look_for_queued)
+    async with opened(str(tmp_path / "state.db")):
+        await asyncio.sleep(2.5)
+
+    assert looks.pop(DEFAULT_QUEUE) > 10
+    assert looks == {"delayed": 1}
 
 
 async def test_values_are_stored_as_json(tmp_path):
