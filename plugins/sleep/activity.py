@@ -21,7 +21,9 @@ log = logging.getLogger("predawn.sleep")
 Beats: TypeAlias = "list[tuple[str, int]]"
 """Places, and how far each has counted."""
 EVERY_S = 0.25
-"""Twice this is how much later others learn of a request."""
+"""Twice this is how much later others that make calls learn of a request."""
+RESTS = 3
+"""Looks left out while there is nothing to tell and no call to end."""
 
 
 class Activity:
@@ -40,16 +42,20 @@ class Activity:
 
     async def run(self, clock: Clock) -> None:
         """Tell and hear until cancelled."""
-        is_well = True
+        is_well, rests = True, 0
         while True:
-            try:
-                await self.look()
-            except StoreError as exc:
-                if is_well:
-                    log.warning("other processes cannot be told of requests, nor heard: %s", exc)
-                is_well = False
+            if rests and not (self._came or self._gate.busy or self._gate.is_calling):
+                rests -= 1
             else:
-                is_well = True
+                rests = RESTS
+                try:
+                    await self.look()
+                except StoreError as exc:
+                    if is_well:
+                        log.warning("other processes cannot be told of requests, nor heard: %s", exc)
+                    is_well = False
+                else:
+                    is_well = True
             await clock.sleep(EVERY_S)
 
     async def look(self) -> None:

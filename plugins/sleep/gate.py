@@ -165,6 +165,11 @@ class Gate:
         return len(self._of(upstream).calls)
 
     @property
+    def is_calling(self) -> bool:
+        """True while a call of ours is in flight anywhere."""
+        return any(state.calls for state in self._upstreams.values())
+
+    @property
     def busy(self) -> list[str]:
         """Upstreams that answer a person in this process just now."""
         return [name for name, state in self._upstreams.items() if state.in_flight]

@@ -49,10 +49,10 @@ def opening_of_stream(head: AnswerHead, lines: Sequence[bytes]) -> bytes:
     if (shape := head.shape) is None:
         opening = head.opening = b"%b%b%b" % (status_line(head.status), _passed(lines), _STREAM_LINES)
         return opening
-    if shape.opening is None:
-        before, after = shape.lines
-        shape.opening = status_line(head.status) + _passed(before), _passed(after) + _STREAM_LINES
-    return b"%b%b%b" % (shape.opening[0], lines[shape.at], shape.opening[1])
+    if not shape.opening:
+        known = [b"%s" if at in shape.at else line.replace(b"%", b"%%") for at, line in enumerate(lines)]
+        shape.opening = status_line(head.status) + _passed(known) + _STREAM_LINES
+    return shape.opening % tuple(lines[at] for at in shape.at)
 
 
 def _passed(lines: Iterable[bytes]) -> bytes:

@@ -20,7 +20,9 @@ Line: TypeAlias = "tuple[tuple[bytes, bytes], bytes, int, int]"
 _STATUS = re.compile(rb"HTTP/1\.1 (?!204|304)([2-5][0-9][0-9]) [\t\x20-\x7e]*+")
 # no space before the colon, no control characters
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t\x20-\x7e\x80-\xff]*+)")
-_LENGTH = re.compile(rb"[1-9][0-9]{0,8}+")
+LENGTH = re.compile(rb"[1-9][0-9]{0,8}+")
+OWN = frozenset({b"x-request-id", b"content-length", b"date"})
+"""Names, in lower case, of lines that few answers share, so that they are not kept."""
 _FRAMING = frozenset({b"upgrade", b"trailer", b"proxy-connection"})
 
 known: dict[bytes, Line] = {}
@@ -56,7 +58,7 @@ def read_line(line: bytes) -> Line | None:
         if lower not in NOT_MERELY_PASSED
         else _read_special(lower, value, header)
     )
-    if read is not None and len(line) <= LONGEST_KEPT and lower != b"x-request-id":  # which does not come again
+    if read is not None and len(line) <= LONGEST_KEPT and lower not in OWN:
         if len(known) >= MOST_KEPT:
             known.clear()
         known[line] = read
@@ -70,6 +72,6 @@ def _read_special(lower: bytes, raw: bytes, header: tuple[bytes, bytes]) -> Line
     if lower in _FRAMING or (lower == b"connection" and value.lower() != b"keep-alive"):
         return None
     if lower == b"content-length":
-        return (header, b"", HAS_LENGTH, int(value)) if _LENGTH.fullmatch(value) is not None else None
+        return (header, b"", HAS_LENGTH, int(value)) if LENGTH.fullmatch(value) is not None else None
     lines, says = for_client((header,))
     return header, b"".join(lines), says, 0

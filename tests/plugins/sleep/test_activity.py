@@ -2,8 +2,9 @@
 
 import pytest
 
-from predawn.plugins.sleep.activity import Activity
+from predawn.plugins.sleep.activity import EVERY_S, Activity
 from predawn.plugins.sleep.gate import Gate, GateRules
+from predawn.proxy.tasks import Tasks
 
 
 class Process:
@@ -97,3 +98,31 @@ async def test_both_hear_each_other(two, clock):
     await here.activity.look()
 
     assert here.gate.closed("up").why == "quiet"
+
+
+@pytest.mark.parametrize("why", ["nothing", "call", "request", "brief request"])
+async def test_where_there_is_nothing_to_tell_and_no_call_to_end_it_looks_seldom(two, clock, monkeypatch, why):
+    here, _ = two
+    looks = []
+
+    async def look():
+        looks.append(clock.monotonic())
+        here.activity._came.clear()
+
+    monkeypatch.setattr(here.activity, "look", look)
+    running = Tasks().spawn(here.activity.run(clock), "activity")
+    try:
+        await clock.advance(0)
+        if why == "call":
+            here.gate.enter("up", lambda: None)
+        elif why == "request":
+            here.gate.began("up")
+        elif why == "brief request":
+            here.activity.came("up")
+        for _ in range(8):
+            await clock.advance(EVERY_S)
+    finally:
+        running.cancel()
+
+    assert len(looks) == {"nothing": 3, "call": 9, "request": 9, "brief request": 3}[why]
+    assert (looks[1] - looks[0] < 2 * EVERY_S) == (why != "nothing")

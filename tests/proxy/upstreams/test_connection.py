@@ -63,7 +63,8 @@ async def test_what_one_read_brings_is_told_at_once(pool, far):
 
 async def test_an_answer_that_one_read_brings_is_read_without_the_parser_and_one_in_parts_with_it(pool, far):
     told = []
-    for parts in ([OK], [OK[:20], OK[20:]], [OK]):
+    data = OK.replace(b"\r\n", b"\r\nX: a\r\n", 1)
+    for parts in ([data], [data[:20], data[20:]], [data]):
         header_line.known.clear()
         answer_head.kept.clear()
         answer_head.shapes.clear()
