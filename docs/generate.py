@@ -335,7 +335,9 @@ _LANES = {
 }
 _LANE_COSTS = {
     "cpu_us_per_request_1.5kb": "1.5 KB",
-    "cpu_us_per_request_1.5kb_fresh_heads": "1.5 KB, each head new",
+    "cpu_us_per_request_1.5kb_in_turn": "in turn",
+    "cpu_us_per_request_1.5kb_beside_another": "at the same time",
+    "cpu_us_per_request_1.5kb_fresh_heads": "each head new",
     "cpu_us_per_request_60kb": "60 KB",
     "cpu_us_per_chunk": "streamed chunk",
     "cpu_us_per_chunk_in_turn": "in turn",

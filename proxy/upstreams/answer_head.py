@@ -88,8 +88,8 @@ body's length or 0 if it is not told, and how many of its lines, but for its own
 kept: dict[bytes, PlainHead] = {}
 """Heads with no line of their own by how they came, without the blank line. To look here first is for the caller.
 
-An engine that names neither request nor time, or the second at most, begins every stream with the same head: 26 µs to
-read it line by line became 13 where the caches are cold. Of heads with lines of their own `shapes` have the rest.
+An engine that names neither request nor time begins every stream with the same head: 26 µs to read it line by line
+became 13 where the caches are cold. Of heads with lines of their own `shapes` have the rest.
 """
 
 

@@ -13,6 +13,7 @@ from tests.benchmarks.proxy.workloads import (
     LARGE,
     RATE,
     SMALL,
+    SMALL_BESIDE,
     SMALL_PAIR,
     STREAMS,
     STREAMS_BESIDE,
@@ -20,6 +21,7 @@ from tests.benchmarks.proxy.workloads import (
     TTFT,
     TTFT_BESIDE,
     TTFT_PAIR,
+    Workload,
 )
 
 Measure = Callable[["Samples", str, int], float | None]
@@ -51,98 +53,62 @@ class Samples:
         return median(ratios) if ratios else None
 
 
-def cpu_small(samples: Samples, peer: str, round_: int) -> float | None:
-    """µs of CPU per request of 1.5 KB."""
-    sample = samples.at(SMALL.name, peer, round_)
-    return sample.cpu_us_per_request if sample else None
+def _cpu_per_request(workload: Workload) -> Measure:
+    """µs of CPU per request."""
+
+    def measure(samples: Samples, peer: str, round_: int) -> float | None:
+        sample = samples.at(workload.name, peer, round_)
+        return sample.cpu_us_per_request if sample else None
+
+    return measure
 
 
-def cpu_small_pair(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same in turns that follow each other at once."""
-    sample = samples.at(SMALL_PAIR.name, peer, round_)
-    return sample.cpu_us_per_request if sample else None
+def _cpu_per_chunk(workload: Workload) -> Measure:
+    """µs of CPU per streamed chunk, the request's own share included."""
+
+    def measure(samples: Samples, peer: str, round_: int) -> float | None:
+        sample = samples.at(workload.name, peer, round_)
+        return sample.cpu_us_per_chunk if sample else None
+
+    return measure
 
 
-def cpu_small_later(samples: Samples, peer: str, round_: int) -> float | None:
-    """The part of it that was put off until after the answers."""
+def _added(workload: Workload, what: str) -> Measure:
+    """ms that the peer adds to a median time."""
+
+    def measure(samples: Samples, peer: str, round_: int) -> float | None:
+        through, direct = (samples.at(workload.name, name, round_) for name in (peer, "direct"))
+        if through is None or direct is None:
+            return None
+        here, there = through.ms(what), direct.ms(what)
+        return None if here is None or there is None else here - there
+
+    return measure
+
+
+def _put_off(samples: Samples, peer: str, round_: int) -> float | None:
+    """The part of a request's CPU that was put off until after the answers."""
     sample = samples.at(SMALL.name, peer, round_)
     return sample.cpu_later_us / max(1, int(sample.load["completed"])) if sample else None
 
 
-def cpu_fresh(samples: Samples, peer: str, round_: int) -> float | None:
-    """µs of CPU per request of 1.5 KB whose head is like no other."""
-    sample = samples.at(FRESH.name, peer, round_)
-    return sample.cpu_us_per_request if sample else None
-
-
-def cpu_large(samples: Samples, peer: str, round_: int) -> float | None:
-    """µs of CPU per request of 60 KB."""
-    sample = samples.at(LARGE.name, peer, round_)
-    return sample.cpu_us_per_request if sample else None
-
-
-def cpu_chunk(samples: Samples, peer: str, round_: int) -> float | None:
-    """µs of CPU per streamed chunk, the request's own share included."""
-    sample = samples.at(STREAMS.name, peer, round_)
-    return sample.cpu_us_per_chunk if sample else None
-
-
-def cpu_chunk_pair(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same in turns that follow each other at once."""
-    sample = samples.at(STREAMS_PAIR.name, peer, round_)
-    return sample.cpu_us_per_chunk if sample else None
-
-
-def cpu_chunk_beside(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same while another peer has as many streams at the same time."""
-    sample = samples.at(STREAMS_BESIDE.name, peer, round_)
-    return sample.cpu_us_per_chunk if sample else None
-
-
-def cpu_chunk_busy(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same of 128 streams."""
-    sample = samples.at(BUSY.name, peer, round_)
-    return sample.cpu_us_per_chunk if sample else None
-
-
-def added_p50(samples: Samples, peer: str, round_: int) -> float | None:
-    """ms that the peer adds to the median latency at 50 requests/s."""
-    return _added(samples, RATE.name, "latency_ms", peer, round_)
-
-
-def added_ttft(samples: Samples, peer: str, round_: int) -> float | None:
-    """ms that the peer adds to the median time to the first chunk."""
-    return _added(samples, TTFT.name, "ttft_ms", peer, round_)
-
-
-def added_ttft_pair(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same in turns that follow each other at once."""
-    return _added(samples, TTFT_PAIR.name, "ttft_ms", peer, round_)
-
-
-def added_ttft_beside(samples: Samples, peer: str, round_: int) -> float | None:
-    """The same while others are asked as often at the same time."""
-    return _added(samples, TTFT_BESIDE.name, "ttft_ms", peer, round_)
-
-
-def _added(samples: Samples, test: str, what: str, peer: str, round_: int) -> float | None:
-    through, direct = samples.at(test, peer, round_), samples.at(test, "direct", round_)
-    if through is None or direct is None:
-        return None
-    here, there = through.ms(what), direct.ms(what)
-    return None if here is None or there is None else here - there
-
-
+cpu_small, cpu_small_pair, cpu_small_beside = map(_cpu_per_request, (SMALL, SMALL_PAIR, SMALL_BESIDE))
+cpu_fresh, cpu_large = map(_cpu_per_request, (FRESH, LARGE))
+cpu_chunk, cpu_chunk_pair, cpu_chunk_beside = map(_cpu_per_chunk, (STREAMS, STREAMS_PAIR, STREAMS_BESIDE))
+cpu_chunk_busy = _cpu_per_chunk(BUSY)
+added_p50 = _added(RATE, "latency_ms")
+added_ttft, added_ttft_pair, added_ttft_beside = (_added(w, "ttft_ms") for w in (TTFT, TTFT_PAIR, TTFT_BESIDE))
 MEASURES: dict[str, Measure] = {
     "cpu_us_per_request_1.5kb": cpu_small,
-    "cpu_us_per_request_1.5kb_put_off": cpu_small_later,
+    "cpu_us_per_request_1.5kb_put_off": _put_off,
+    "cpu_us_per_request_1.5kb_in_turn": cpu_small_pair,
+    "cpu_us_per_request_1.5kb_beside_another": cpu_small_beside,
     "cpu_us_per_request_1.5kb_fresh_heads": cpu_fresh,
     "cpu_us_per_request_60kb": cpu_large,
     "added_p50_ms_at_50_per_s": added_p50,
     "added_ttft_p50_ms": added_ttft,
     "added_ttft_p50_ms_in_turn": added_ttft_pair,
     "added_ttft_p50_ms_beside_others": added_ttft_beside,
-    "cpu_us_per_request_1.5kb_in_turn": cpu_small_pair,
     "cpu_us_per_chunk": cpu_chunk,
     "cpu_us_per_chunk_in_turn": cpu_chunk_pair,
     "cpu_us_per_chunk_beside_another": cpu_chunk_beside,
@@ -175,9 +141,11 @@ RATIO_BARS = (
 )
 # The fast lane's: keys, metrics and the ledger of usage, no plugin.
 FAST_BARS = (
-    RatioBar("fast lane: CPU per request, 1.5 KB, of vllm-router's", cpu_small, "predawn-keys", "vllm-router", 1 / 2),
-    RatioBar("fast lane: CPU per request, 1.5 KB, of nginx's", cpu_small, "predawn-keys", "nginx", 1 / 0.33),
-    RatioBar("fast lane: CPU per request, 1.5 KB, of LiteLLM's", cpu_small, "predawn-keys", "litellm", 1 / 250),
+    RatioBar(
+        "fast lane: CPU per request, 1.5 KB, of vllm-router's", cpu_small_pair, "predawn-keys", "vllm-router", 1 / 2
+    ),
+    RatioBar("fast lane: CPU per request, 1.5 KB, of nginx's", cpu_small_pair, "predawn-keys", "nginx", 1 / 0.33),
+    RatioBar("fast lane: CPU per request, 1.5 KB, of LiteLLM's", cpu_small_pair, "predawn-keys", "litellm", 1 / 250),
     RatioBar("fast lane: CPU per request, 60 KB, of vllm-router's", cpu_large, "predawn-keys", "vllm-router", 1 / 1.2),
     RatioBar("fast lane: CPU per chunk of 32 streams, of nginx's", cpu_chunk_pair, "predawn-keys", "nginx", 1.5),
     RatioBar(
@@ -198,7 +166,7 @@ FAST_BARS = (
     ),
     RatioBar(
         "fast lane: CPU per request with every plugin idle, of none's",
-        cpu_small_pair,
+        cpu_small_beside,
         "predawn-idle",
         "predawn-bare",
         1.1,
@@ -213,8 +181,8 @@ IDLE_BARS = (
 BYTE_RELAYS = ("predawn", "predawn-keys", "predawn-bare", "predawn-idle", "predawn-full", "predawn-noop3")
 
 
-_ONCE_A_ROUND: dict[Measure, Measure] = {cpu_chunk_pair: cpu_chunk, added_ttft_pair: added_ttft}
-"""What others than those that are compared have in place of these."""
+_ONCE_A_ROUND = {cpu_small_pair: cpu_small, cpu_chunk_pair: cpu_chunk, added_ttft_pair: added_ttft}
+"""What others than those that are compared closely have in place of these."""
 
 
 def ratio_bars(samples: Samples, absent: Mapping[str, str]) -> dict[str, Bar]:
@@ -274,7 +242,7 @@ def figures(
 
 
 def complaints(samples: Sequence[Sample]) -> list[str]:
-    """Samples that do not count, and peers that asked the upstream more or less often than they were asked."""
+    """Samples that do not count, and peers that asked the upstream less often than they were asked."""
     said = []
     for s in samples:
         place = f"{s.peer}, {s.test}, round {s.round}"

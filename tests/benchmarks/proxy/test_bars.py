@@ -1,3 +1,7 @@
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+
 from tests.benchmarks.proxy.bars import (
     ALL_BARS,
     FAST_BARS,
@@ -9,9 +13,11 @@ from tests.benchmarks.proxy.bars import (
     ratios_with,
 )
 from tests.benchmarks.proxy.measure import Sample
+from tests.benchmarks.proxy.run import measure_rounds
+from tests.benchmarks.proxy.workloads import SMALL, SMALL_PAIR
 
 
-def sample(peer, round_, cpu_us, *, errors=0, completed=100, upstream=100):
+def sample(peer, round_, cpu_us, *, errors=0, completed=100, upstream=100, test=SMALL.name):
     load = {
         "ok": completed - errors,
         "errors": errors,
@@ -19,7 +25,7 @@ def sample(peer, round_, cpu_us, *, errors=0, completed=100, upstream=100):
         "chunks_all": 0,
         "status": {"200": completed},
     }
-    return Sample(peer, "small", round_, load, cpu_us, 0, upstream)
+    return Sample(peer, test, round_, load, cpu_us, 0, upstream)
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
@@ -56,6 +62,42 @@ def test_the_fast_lane_s_ratios_are_told_of_other_peers_too():
 
     assert ratios["CPU per request, 1.5 KB, of vllm-router's"] == 2.0
     assert ratios["CPU per chunk of 32 streams, of nginx's"] is None
+
+
+def test_other_peers_have_once_a_round_what_is_compared_closely():
+    raw = [sample("predawn-keys", turn, 100, test=SMALL_PAIR.name) for turn in range(3)]
+    raw += [sample("nginx", turn, 50, test=SMALL_PAIR.name) for turn in range(3)]
+    raw += [sample("predawn", 0, 300), sample("nginx", 0, 100)]
+    samples = Samples.of(raw, 3)
+
+    assert ratios_with("predawn", samples)["CPU per request, 1.5 KB, of nginx's"] == 3.0
+    assert ratio_bars(samples, {})["fast lane: CPU per request, 1.5 KB, of nginx's"].value == 2.0
+
+
+class RecordingStage:
+    """Notes who was loaded together, in place of loading them."""
+
+    def __init__(self, *names):
+        self.residents = {name: SimpleNamespace(name=name, peer=SimpleNamespace(name=name, tests=())) for name in names}
+        self.asked = []
+
+    def sample(self, residents, workload, place, scale):
+        names = [resident.name for resident in residents]
+        self.asked.append((workload.name, place, sorted(names)))
+        return [sample(name, place, 100, test=workload.name) for name in names]
+
+
+def test_a_round_has_all_turns_of_a_test_each_with_a_place_of_its_own():
+    stage = RecordingStage("a", "b", "c")
+    pair = replace(SMALL, name="pair", turns=2, only=("a", "b"))
+    beside = replace(pair, name="beside", together=True)
+
+    raw = measure_rounds(stage, [SMALL, pair, beside], 2, 1.0, random.Random(1))
+
+    alone = [("small", r, [name]) for r in range(2) for name in "abc"]
+    alone += [("pair", turn, [name]) for turn in range(4) for name in "ab"]
+    assert sorted(stage.asked) == sorted([*alone, *(("beside", turn, ["a", "b"]) for turn in range(4))])
+    assert len(Samples.of(raw, 4).by_place) == len(raw) == 6 + 8 + 8
 
 
 def test_the_memory_of_idle_streams_has_a_bar_for_each_lane_and_counts_only_whole():
