@@ -49,10 +49,11 @@ def opening_of_stream(head: AnswerHead, lines: Sequence[bytes]) -> bytes:
     if (shape := head.shape) is None:
         opening = head.opening = b"%b%b%b" % (status_line(head.status), _passed(lines), _STREAM_LINES)
         return opening
+    at = shape.ident_at
     if not shape.opening:
-        known = [b"%s" if at in shape.at else line.replace(b"%", b"%%") for at, line in enumerate(lines)]
+        known = [b"%b" if place == at else line.replace(b"%", b"%%") for place, line in enumerate(lines)]
         shape.opening = status_line(head.status) + _passed(known) + _STREAM_LINES
-    return shape.opening % tuple(lines[at] for at in shape.at)
+    return shape.opening % (() if at is None else lines[at])
 
 
 def _passed(lines: Iterable[bytes]) -> bytes:

@@ -100,6 +100,7 @@ class Shape:
     """
 
     __slots__ = (
+        "_at",
         "_headers",
         "_ident",
         "_length",
@@ -110,7 +111,7 @@ class Shape:
         "_says",
         "_status",
         "_uses",
-        "at",
+        "ident_at",
         "opening",
     )
 
@@ -128,10 +129,12 @@ class Shape:
         self._uses = 0
         self._read: Callable[[bytes], re.Match[bytes] | None] | None = None
         lines = itertools.accumulate(part.count(b"\r\n") for part in self._rest)
-        self.at = tuple(number + before for number, before in zip(range(len(lower)), lines, strict=False))
+        self._at = [number + before for number, before in zip(range(len(lower)), lines, strict=False)]
         """Which of its headers are its own."""
+        self.ident_at = self._at[self._ident] if self._ident is not None else None
+        """Which of the lines for the client is the id; neither of the other two is shown."""
         self.opening = b""
-        """What `opening_of_stream` makes of it, with gaps for its own lines, once that was called."""
+        """What `opening_of_stream` makes of it, with a gap for the id, once that was called."""
 
     def read(self, block: bytes) -> PlainHead | None:
         """What a head of this shape says; `None` if it is of another, or there is no pattern yet."""
@@ -156,16 +159,16 @@ class Shape:
 
     def _with(self, own: tuple[bytes, ...]) -> PlainHead:
         lines = self._lines
-        if self._ident is not None:
+        if self._ident is not None and self.ident_at is not None:
             lines = lines.copy()
-            lines[self.at[self._ident]] = b"x-upstream-request-id: %b\r\n" % own[self._ident]
+            lines[self.ident_at] = b"x-upstream-request-id: %b\r\n" % own[self._ident]
         length = int(own[self._length]) if self._length is not None else 0
         return AnswerHead(self._status, None, (lines, self._says), self, own), self._says, length, 0
 
     def headers_with(self, own: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
         """All headers of the head that has these values of its own."""
         headers = self._headers.copy()
-        for at, name, value in zip(self.at, self._names, own, strict=True):
+        for at, name, value in zip(self._at, self._names, own, strict=True):
             headers[at] = name, value
         return headers
 
