@@ -1,6 +1,6 @@
 """Measures Predawn beside its peers: `python tests/benchmarks/proxy/run.py [--quick]`, or `make bench-proxy`.
 
-Installs what is missing, takes about 35 minutes (`--rounds 3`: 16; `--quick`: six), writes results/bench-proxy.json and
+Installs what is missing, takes about 40 minutes (`--rounds 3`: 18; `--quick`: seven), writes results/bench-proxy.json and
 a picture beside it. Exit code 1 means a bar is broken; bars without a figure are named and break nothing.
 """
 
