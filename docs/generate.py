@@ -335,13 +335,13 @@ _LANES = {
 }
 _LANE_COSTS = {
     "cpu_us_per_request_1.5kb": "1.5 KB",
-    "cpu_us_per_request_1.5kb_in_turn": "in turn",
-    "cpu_us_per_request_1.5kb_beside_another": "at the same time",
+    "cpu_us_per_request_1.5kb_in_turn": "in turn with rivals",
+    "cpu_us_per_request_1.5kb_beside_another": "two at the same time",
     "cpu_us_per_request_1.5kb_fresh_heads": "each head new",
     "cpu_us_per_request_60kb": "60 KB",
     "cpu_us_per_chunk": "streamed chunk",
-    "cpu_us_per_chunk_in_turn": "in turn",
-    "cpu_us_per_chunk_beside_another": "at the same time",
+    "cpu_us_per_chunk_in_turn": "in turn with nginx",
+    "cpu_us_per_chunk_beside_another": "at the same time as nginx",
     "cpu_us_per_chunk_of_128_streams": "of 128 streams",
 }
 

@@ -30,7 +30,7 @@ class Identity:
     tenant: str = "default"
     key: Key | None = None
     is_limited: bool = False
-    """True if `Access.reserve` has something to count; without a lease, `Access.book` at the end."""
+    """True if `Access.reserve` has something to count; without a lease, it is counted at the end (`Access.tab_of`)."""
     needs_usage: bool = False
     """True if a limit depends on the tokens that the upstream reports."""
 

@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from predawn.proxy.child import Child, leashed
 
@@ -88,7 +89,9 @@ def _is_ready(server: LocalServer) -> bool:
     while time.monotonic() < give_up_at and server.child.status is None:
         try:
             fetch(f"{server.admin_url}/ready", timeout_s=2)
-            return server.child.status is None
+            # another one's, if it took the port first, does not answer at both
+            with socket.create_connection(("127.0.0.1", urlsplit(server.base_url).port or 80), timeout=2):
+                return server.child.status is None
         except OSError:
             time.sleep(0.05)
     return False

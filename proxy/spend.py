@@ -74,7 +74,7 @@ class Tab(Usage):
     ) -> None:
         """Count what one request used that ended at this time, as far as the figures can be believed; none is negative.
 
-        0.2 µs, a third of `UsageBook.book_request`.
+        Half of what `UsageBook.book_request` takes.
         """
         if at >= self._ends_at:
             self._turn_page(at)
@@ -97,11 +97,12 @@ class Tab(Usage):
         self._ends_at = (day + 1.0) * DAY_S
 
     def take(self) -> Usage:
-        """What has come together; nothing of it stays here."""
+        """What has come together; nothing stays here. The next request tells the day anew: clocks are put right."""
         taken = Usage(
             self.requests, self.prompt_tokens, self.cached_prompt_tokens, self.output_tokens, self.spend_nano_usd
         )
         self.requests = self.prompt_tokens = self.cached_prompt_tokens = self.output_tokens = self.spend_nano_usd = 0
+        self._ends_at = 0.0
         return taken
 
 

@@ -23,7 +23,7 @@ Beats: TypeAlias = "list[tuple[str, int]]"
 EVERY_S = 0.25
 """Twice this is how much later others that make calls learn of a request."""
 RESTS = 3
-"""Looks left out while there is nothing to tell and no call to end."""
+"""Looks left out while there is nothing to tell and no call to end, if `idle_s` keeps the gate closed for as long."""
 
 
 class Activity:
@@ -43,11 +43,12 @@ class Activity:
     async def run(self, clock: Clock) -> None:
         """Tell and hear until cancelled."""
         is_well, rests = True, 0
+        most = RESTS if self._gate.idle_s >= (RESTS + 2) * EVERY_S else 0
         while True:
             if rests and not (self._came or self._gate.busy or self._gate.is_calling):
                 rests -= 1
             else:
-                rests = RESTS
+                rests = most
                 try:
                     await self.look()
                 except StoreError as exc:

@@ -165,6 +165,11 @@ class Gate:
         return len(self._of(upstream).calls)
 
     @property
+    def idle_s(self) -> float:
+        """For how long nobody must have been answered before a call may begin."""
+        return self._rules.idle_s
+
+    @property
     def is_calling(self) -> bool:
         """True while a call of ours is in flight anywhere."""
         return any(state.calls for state in self._upstreams.values())

@@ -50,10 +50,11 @@ def opening_of_stream(head: AnswerHead, lines: Sequence[bytes]) -> bytes:
         opening = head.opening = b"%b%b%b" % (status_line(head.status), _passed(lines), _STREAM_LINES)
         return opening
     at = shape.ident_at
-    if not shape.opening:
-        known = [b"%b" if place == at else line.replace(b"%", b"%%") for place, line in enumerate(lines)]
-        shape.opening = status_line(head.status) + _passed(known) + _STREAM_LINES
-    return shape.opening % (() if at is None else lines[at])
+    if shape.opening is None:
+        before = lines if at is None else lines[:at]
+        after = () if at is None else lines[at + 1 :]
+        shape.opening = status_line(head.status) + _passed(before), _passed(after) + _STREAM_LINES
+    return b"%b%b%b" % (shape.opening[0], b"" if at is None else lines[at], shape.opening[1])
 
 
 def _passed(lines: Iterable[bytes]) -> bytes:

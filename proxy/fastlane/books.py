@@ -67,11 +67,11 @@ def book(transit: Served) -> Sums:
         tokens = (estimated_prompt_tokens(transit.body), meter.events if meter is not None else 0, 0, 0)
     times = (total_s, overhead_s, call_s)
     if transit.status != 200 or (meter is None) is (transit.head.stream is True):
-        _book_unusual(transit, *times, tokens)
+        _book_unusual(transit, times, tokens, ended_at)
     elif meter is None:
         transit.onward.whole.observe(*times, tokens, transit.ident, ended_at)
     else:
-        _book_stream(transit, meter, times, tokens)
+        _book_stream(transit, meter, times, tokens, ended_at)
     metrics.during.value += total_s
     model, (prompt, output, cached, _) = leg.model, tokens
     spend_usd = model.price_of(prompt, cached, output) if model.price is not None else 0.0
@@ -83,9 +83,13 @@ def book(transit: Served) -> Sums:
 
 
 def _book_stream(
-    transit: Served, meter: StreamMeter, times: tuple[float, float, float], tokens: tuple[int, int, int, int]
+    transit: Served,
+    meter: StreamMeter,
+    times: tuple[float, float, float],
+    tokens: tuple[int, int, int, int],
+    ended_at: float,
 ) -> None:
-    onward, ident, ended_at = transit.onward, transit.ident, transit.arrived_at + times[0]
+    onward, ident = transit.onward, transit.ident
     meters = onward.streamed
     if meters is None:
         names = (transit.plan.route.name, transit.leg.model.name, transit.leg.name, transit.plan.identity.tenant)
@@ -96,14 +100,14 @@ def _book_stream(
 
 
 def _book_unusual(
-    transit: Served, total_s: float, overhead_s: float, call_s: float, tokens: tuple[int, int, int, int]
+    transit: Served, times: tuple[float, float, float], tokens: tuple[int, int, int, int], ended_at: float
 ) -> None:
     metrics, meter, leg, plan = transit.service.tools.metrics, transit.meter, transit.leg, transit.plan
+    total_s, overhead_s, call_s = times
     ttft_s = gap_s = widest_s = None
     if meter is not None and meter.reads:
         ttft_s, gap_s, widest_s = meter.first_at - transit.began, meter.mean_gap_s, meter.max_gap_s
     prompt, output, cached, reasoning = tokens
-    ended_at = transit.arrived_at + total_s
     metrics.traffic(plan.route.name, leg.model.name, leg.name, transit.head.stream is True).observe(
         code=transit.status,
         total_s=total_s,

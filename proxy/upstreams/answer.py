@@ -106,7 +106,7 @@ class AnswerReader:
         is_whole = not says & IS_CHUNKED and 0 < length == len(body)
         if chunks is None and not is_whole:
             return self._in_vain()
-        # what is new may be a request's id, or the date once a second
+        # a line may be new now and then; where two are each time, the parser is quicker
         self._patience = PATIENCE if new < 2 else self._patience - 1
         self.head = head
         if chunks is None:

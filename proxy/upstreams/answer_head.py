@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_KEPT = 64
-"""Heads; beyond that all are forgotten, and those that come again are soon back."""
+"""Heads, and shapes of heads; beyond that all are forgotten, and those that come again are soon back."""
 _KEEP_ALIVE = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 """In `Keep-Alive`, as Node, llama.cpp and others send it."""
 WORTH_A_PATTERN = 16
-"""Answers of one shape, after which it gets a pattern, which takes 0.3 ms to compile. Lines that come again, but seldom
-together, would make many shapes that hardly come again."""
+"""Answers of one shape, after which it gets a pattern, which takes 0.6 ms to compile for a head of half a KB. Lines
+that come again, but seldom together, would make many shapes that hardly come again."""
 _VALUE = rb"[!-~](?:[ -~]*[!-~])?+"
 _OWN = re.compile(rb"\r\n(%b): ?(%b)(?=\r\n|\Z)" % (b"|".join(OWN), _VALUE), re.IGNORECASE)
 """Lines of an answer's own that are read in but one way."""
@@ -83,7 +83,10 @@ class AnswerHead:
 
 PlainHead: TypeAlias = "tuple[AnswerHead, int, int, int]"
 """A head that there is but one way to read, what its lines say (by the bits of `client_lines` and `header_line`), the
-body's length or 0 if it is not told, and how many of its lines, but for its own, had not come before."""
+body's length or 0 if it is not told, and how many of its lines, but for its own, had not come before.
+
+Without names, which cost 0.3 µs an answer.
+"""
 
 kept: dict[bytes, PlainHead] = {}
 """Heads with no line of their own by how they came, without the blank line. To look here first is for the caller.
@@ -133,8 +136,8 @@ class Shape:
         """Which of its headers are its own."""
         self.ident_at = self._at[self._ident] if self._ident is not None else None
         """Which of the lines for the client is the id; neither of the other two is shown."""
-        self.opening = b""
-        """What `opening_of_stream` makes of it, with a gap for the id, once that was called."""
+        self.opening: tuple[bytes, bytes] | None = None
+        """What `opening_of_stream` makes of it, before the id and behind it, once that was called."""
 
     def read(self, block: bytes) -> PlainHead | None:
         """What a head of this shape says; `None` if it is of another, or there is no pattern yet."""

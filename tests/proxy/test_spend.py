@@ -99,6 +99,17 @@ async def test_a_tab_goes_to_the_day_on_which_its_requests_ended(store: Store, c
     assert [row.day for row in rows] == [date(1970, 1, 1) + timedelta(int(midnight // DAY_S) - n) for n in (1, 0)]
 
 
+def test_a_clock_that_is_put_right_is_believed_from_the_next_collection_on(clock: ManualClock):
+    book = UsageBook(clock)
+    tab = book.tab_of("acme", "k")
+    tab.add_request(1, 0, 0, 0.25, clock.now() + DAY_S)
+    book.collect_all()
+    tab.add_request(1, 0, 0, 0.5, clock.now())
+    book.collect_all()
+
+    assert book.spent_today("k") == to_nano(0.5)
+
+
 def test_money_on_a_tab_counts_as_spent_once_it_is_collected(clock: ManualClock):
     book = UsageBook(clock)
     tab = book.tab_of("acme", "k")

@@ -10,8 +10,8 @@ from predawn.proxy.tasks import Tasks
 class Process:
     """One process's gate and what it tells the others."""
 
-    def __init__(self, store, clock):
-        self.gate = Gate(GateRules(idle_s=5), clock)
+    def __init__(self, store, clock, idle_s=5):
+        self.gate = Gate(GateRules(idle_s=idle_s), clock)
         self.activity = Activity(store, self.gate)
 
     def begins(self, place="up"):
@@ -100,21 +100,27 @@ async def test_both_hear_each_other(two, clock):
     assert here.gate.closed("up").why == "quiet"
 
 
-@pytest.mark.parametrize("why", ["nothing", "call", "request", "brief request"])
-async def test_where_there_is_nothing_to_tell_and_no_call_to_end_it_looks_seldom(two, clock, monkeypatch, why):
-    here, _ = two
+@pytest.mark.parametrize("why", ["nothing", "a brief quiet", "call", "call that ended", "request", "brief request"])
+async def test_where_there_is_nothing_to_tell_and_no_call_to_end_it_looks_seldom(store, clock, monkeypatch, why):
+    here = Process(store, clock, idle_s=1.2 if why == "a brief quiet" else 1.25)
     looks = []
 
     async def look():
         looks.append(clock.monotonic())
         here.activity._came.clear()
 
+    def end():
+        """End the call."""
+
     monkeypatch.setattr(here.activity, "look", look)
+    if why == "call that ended":
+        here.gate.enter("up", end)
+        here.gate.leave("up", end)
     running = Tasks().spawn(here.activity.run(clock), "activity")
     try:
         await clock.advance(0)
         if why == "call":
-            here.gate.enter("up", lambda: None)
+            here.gate.enter("up", end)
         elif why == "request":
             here.gate.began("up")
         elif why == "brief request":
@@ -124,5 +130,6 @@ async def test_where_there_is_nothing_to_tell_and_no_call_to_end_it_looks_seldom
     finally:
         running.cancel()
 
-    assert len(looks) == {"nothing": 3, "call": 9, "request": 9, "brief request": 3}[why]
-    assert (looks[1] - looks[0] < 2 * EVERY_S) == (why != "nothing")
+    often = {"a brief quiet", "call", "request"}
+    assert len(looks) == (9 if why in often else 3)
+    assert (looks[1] - looks[0] < 2 * EVERY_S) == (why in {*often, "brief request"})

@@ -462,6 +462,77 @@ def test_a_shape_is_read_by_a_pattern_where_it_comes_again():
     assert shape.read(block + b"\r\nX: a") is None
 
 
+@pytest.fixture
+def expecting():
+    """Makes a reader that expects another answer of the same shape as this one."""
+
+    def make(whole):
+        reader = AnswerReader()
+        assert is_read_as_by_the_parser(whole, reader)
+        (shape,) = answer_head.shapes.values()
+        assert shape.read(whole.partition(b"\r\n\r\n")[0]) is not None
+        assert reader.head is not None
+        assert reader.head.shape is shape
+        return reader
+
+    return make
+
+
+@pytest.mark.parametrize("expects", [True, False])
+@pytest.mark.parametrize("length", ODD_LENGTHS)
+def test_a_length_in_no_plain_digits_is_for_the_parser_where_the_shape_is_known(expecting, length, expects):
+    lines = [b"x-request-id: 1"]
+    reader = expecting(answer(STATUSES[0], lines, LENGTHS[0], b"{}"))
+
+    assert not is_read_as_by_the_parser(
+        answer(STATUSES[0], lines, length, b"{}"), reader if expects else AnswerReader()
+    )
+
+
+@pytest.mark.parametrize("other", [b"X: axb*c?[d]", b"X: a.bbc?[d]", b"X: a.b*[d]", b"X: a.b*c?d", b"x: a.b*c?[d]"])
+def test_only_its_own_lines_differ_in_a_shape(expecting, other):
+    own = b"x-request-id: 1"
+    reader = expecting(answer(STATUSES[0], [own, b"X: a.b*c?[d]"], LENGTHS[0], b"{}"))
+
+    assert is_read_as_by_the_parser(answer(STATUSES[0], [own, other], LENGTHS[0], b"{}"), reader)
+
+
+def test_heads_of_one_shape_do_not_share_what_is_their_own(expecting):
+    expecting(answer(STATUSES[0], [b"Date: now", b"x-request-id: 0"], LENGTHS[0], b"{}"))
+    readers = [AnswerReader() for _ in range(3)]
+    for number, reader in enumerate(readers):
+        lines = [b"Date: at %d" % number, b"x-request-id: %d" % number]
+        assert reader.read_first(answer(STATUSES[0], lines, LENGTHS[0], b"{}"))
+
+    heads = [reader.head for reader in readers]
+    assert [head.for_client[0][-1] for head in heads] == [b"x-upstream-request-id: %d\r\n" % n for n in range(3)]
+    assert [head.get(b"date") for head in heads] == [b"at 0", b"at 1", b"at 2"]
+
+
+def test_a_reader_asks_the_shape_it_expects_first(expecting, monkeypatch):
+    whole = answer(STATUSES[0], [b"x-request-id: 1"], LENGTHS[0], b"{}")
+    reader = expecting(whole)
+    monkeypatch.setattr("predawn.proxy.upstreams.answer.read_head", lambda _: pytest.fail("it looked further"))
+    reader.start(is_to_head=False)
+
+    assert reader.read_first(whole)
+
+
+@pytest.mark.parametrize("own", [[], [b"Date: now"], [b"x-request-id: 50%s"], [b"x-request-id: 1", b"Date: now"]])
+def test_a_stream_opens_with_all_its_lines_whatever_is_in_them(own):
+    heads = []
+    for _ in range(READS):
+        reader = AnswerReader()
+        lines = [LINES[1], *own, b"Via: 50% of %s", b"Cache-Control: private"]
+        assert reader.read_first(answer(STATUSES[0], lines, b"Transfer-Encoding: chunked", b"", at=1))
+        heads.append(reader.head)
+    first, *others = [opening_of_stream(head, head.for_client[0]) for head in heads]
+
+    assert b"\r\nVia: 50% of %s\r\n" in first
+    assert {first} == set(others)
+    assert (heads[-1].shape is None) == (not own)
+
+
 def test_a_shape_that_came_seldom_has_no_pattern():
     head = answer(STATUSES[0], [b"x-request-id: 1"], b"Transfer-Encoding: chunked", b"")
     for _ in range(3):
