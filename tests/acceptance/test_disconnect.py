@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from tests.acceptance.plugins import Slow, Watch
 WORDS = 5
 EVENTS = WORDS + 2
 """Events of the whole answer before `[DONE]`: the role, each word, the reason of the end."""
+WHOLE_EVENT = re.compile(rb"data:[^\r\n]*\r?\n\r?\n")
 PLUGINS: list[list[Any]] = [
     [],
     ["shout"],
@@ -43,10 +45,10 @@ async def leave(client: Bare, how: str) -> None:
 
 
 async def read_events(client: Bare, count: int) -> None:
-    """Read until so many events have come."""
+    """Read until so many events have come to their ends."""
     await client.head()
     seen = b""
-    while seen.count(b"data:") < count:
+    while len(WHOLE_EVENT.findall(seen)) < count:
         piece = await client.chunk()
         assert piece is not None
         seen += piece

@@ -231,6 +231,7 @@ async def test_a_pickle_in_the_database_is_not_opened(tmp_path, monkeypatch):
         held = Held()
         held.let_go.set()
         engine.register("held", held)
+        engine.pause()  # else it may have been read before
         await engine.submit("held", "j", None)
         pickled = base64.b64encode(pickle.dumps(Evil())).decode()
         with engine._engine.begin() as connection:
@@ -240,6 +241,7 @@ async def test_a_pickle_in_the_database_is_not_opened(tmp_path, monkeypatch):
                     connection.execute(text(f"UPDATE {table} SET {column} = :p"), {"p": pickled})
             connection.execute(text("UPDATE workflow_status SET serialization = 'py_pickle'"))
         await engine.start()
+        engine.resume()
         async with asyncio.timeout(20):
             while (await engine.list(workflow_ids=["j"]))[0].status in ("ENQUEUED", "PENDING"):
                 await asyncio.sleep(0.01)

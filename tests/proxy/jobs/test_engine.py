@@ -314,12 +314,16 @@ async def test_smaller_priorities_run_sooner(house):
 
 async def test_no_more_jobs_run_than_may(house):
     running, most = 0, 0
+    are_two = asyncio.Event()
 
     async def job(steps, arguments):
         async def busy():
             nonlocal running, most
             running += 1
             most = max(most, running)
+            if running == 2:
+                are_two.set()
+            await are_two.wait()
             await asyncio.sleep(0.03)
             running -= 1
 
