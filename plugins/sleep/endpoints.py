@@ -68,6 +68,7 @@ class Endpoints:
         self.sleeper: Sleeper | None = None
         self.clock: Clock | None = None
         self.regretted: Regret | None = None
+        self.settled: Callable[[], Awaitable[None]] | None = None
         self.models: frozenset[str] | None = None
         """The aliases there are; `None` where any name is taken."""
 
@@ -157,6 +158,8 @@ class Endpoints:
             if not await forget(shelf, sleeper, tenant, ident):
                 raise _not_found(ident)
             await self._refresh()
+            if self.settled is not None:
+                await self.settled()
         except StoreError as exc:
             raise _unavailable(exc) from exc
         return _json({"id": ident, "object": "context.deleted", "deleted": True})

@@ -141,6 +141,7 @@ class Running:
         endpoints.index = self.index
         endpoints.sleeper = self.night
         endpoints.regretted = self.regret
+        endpoints.settled = self.books.settle
         endpoints.clock = self._app.clock
         endpoints.models = None if self.places.has("*") else frozenset(self.places.names)
 

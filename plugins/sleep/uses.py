@@ -223,9 +223,15 @@ class Books:
         """A context was forgotten: what waits to be written of it is not, and a new one of its name begins anew."""
         for key in [key for key in self._means if (key.tenant, key.context_id) == (tenant, context_id)]:
             del self._means[key]
+            self._dirty.discard(key)
         kept = [one for one in self._uses if (one[0], one[1].context_id) != (tenant, context_id)]
         self._uses.clear()
         self._uses.extend(kept)
+
+    async def settle(self) -> None:
+        """Wait for what is being written just now, lest it reach a new context of a forgotten one's name."""
+        async with self._flushing:
+            pass
 
     async def regret(self, tenant: str, exchange_id: str) -> int:
         """Note that an exchange's answer was wrong; returns how many uses that spoils. Raises `StoreError`."""

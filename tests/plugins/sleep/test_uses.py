@@ -1,5 +1,7 @@
 """What a use saved, what of its cost it bears, and what was regretted."""
 
+import asyncio
+
 import pytest
 
 from predawn.plugins.sleep.contexts import Anticipated, Notes
@@ -8,6 +10,7 @@ from predawn.plugins.sleep.matches import Match
 from predawn.plugins.sleep.shelf import Shelf
 from predawn.plugins.sleep.uses import Answered, Books, Injected
 from predawn.proxy.store_errors import StoreError
+from predawn.proxy.tasks import Tasks
 
 NOTES = Notes("n" * 32, "ctx", 1, "accepted", "- because", 10, 2, 1_700_000_000.0, 900, "m")
 MATCH = Match("acme", "ctx", 1, 1, 100, notes_id=NOTES.id, notes=NOTES)
@@ -135,3 +138,36 @@ async def test_nothing_is_kept_of_a_context_that_is_gone(books, shelf):
 
     assert await shelf.uses("acme", "ctx") == []
     assert await shelf.estimate("acme", "ctx", "m", "plain") is None
+
+
+async def test_of_a_forgotten_context_nothing_waits_for_a_new_one_of_its_name(books, shelf):
+    await books.plain(MATCH, answered(100))
+    books.forget("acme", "ctx")
+    await books.used(USED, answered(None))
+    await books.flush()
+
+    assert await shelf.estimate("acme", "ctx", "m", "plain") is None
+
+
+async def test_what_is_being_written_can_be_waited_for(books, shelf, monkeypatch):
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    observe = shelf.observe
+
+    async def slowly(*row):
+        begun.set()
+        await may_end.wait()
+        await observe(*row)
+
+    monkeypatch.setattr(shelf, "observe", slowly)
+    await books.plain(MATCH, answered(100))
+    tasks = Tasks()
+    flush = tasks.spawn(books.flush(), "flush")
+    await begun.wait()
+    settled = tasks.spawn(books.settle(), "settle")
+    await asyncio.sleep(0)
+    was_done = settled.done()
+    may_end.set()
+    await settled
+
+    assert (was_done, flush.done()) == (False, True)
+    assert await shelf.estimate("acme", "ctx", "m", "plain") is not None
