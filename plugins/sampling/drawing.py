@@ -263,6 +263,7 @@ class Drawing:
         async for _chunk in side.listen(partial(self._took, draw)):
             if self._is_too_large(draw):
                 message = f"the answers are too large to be kept: {self._bytes >> 20} MiB"
+                self._forget_unheard(draw)  # at once: the others have room again, or they would be given up as well
                 raise UpstreamError(side.exchange.upstream, "protocol", message, sent_nothing=False)
             await self._ended_choices(draw)
 
@@ -342,11 +343,14 @@ class Drawing:
             if voice.state == "running":
                 voice.state = "cancelled"
         draw.growth.end()
-        if not any(voice.state == "finished" for voice in draw.voices) and self.winner not in draw.voices:
-            self._forget(draw)
+        self._forget_unheard(draw)
         if self.stop is None and not self.exchange.is_closed:
             self._begin_next()
         self._wake_up()
+
+    def _forget_unheard(self, draw: Draw) -> None:
+        if not any(voice.state == "finished" for voice in draw.voices) and self.winner not in draw.voices:
+            self._forget(draw)
 
     def _forget(self, draw: Draw) -> None:
         """Let go of what an answer said that nobody will hear."""

@@ -22,7 +22,8 @@ Five ideas carry it, and each file belongs to one of them. Where to begin is nam
 - *Lessons*: every use is booked with what it saved and what it had cost (`lessons.py`, `uses.py`), and metered
   (`meters.py`); `showing.py` is what the live page shows.
 
-`running.py` puts it all together, by `settings.py`; what is below only says when each part is asked.
+`running.py` puts it all together, by `settings.py`; what asks the store again and again survives its `outage.py`. What
+is below only says when each part is asked.
 """
 
 from __future__ import annotations

@@ -6,18 +6,16 @@ knows that somebody else was there; nobody's clock is compared with another's.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from predawn.proxy.store_errors import StoreError
+from predawn.plugins.sleep.outage import Outage
 
 if TYPE_CHECKING:
     from predawn.plugins.sleep.gate import Gate
     from predawn.proxy.clock import Clock
     from predawn.proxy.store import Store, Visit
 
-log = logging.getLogger("predawn.sleep")
 Beats: TypeAlias = "list[tuple[str, int]]"
 """Places, and how far each has counted."""
 EVERY_S = 0.25
@@ -42,21 +40,15 @@ class Activity:
 
     async def run(self, clock: Clock) -> None:
         """Tell and hear until cancelled."""
-        is_well, rests = True, 0
-        most = RESTS if self._gate.idle_s >= (RESTS + 2) * EVERY_S else 0
+        outage = Outage("other processes cannot be told of requests, nor heard")
+        rests, most = 0, RESTS if self._gate.idle_s >= (RESTS + 2) * EVERY_S else 0
         while True:
             if rests and not (self._came or self._gate.busy or self._gate.is_calling):
                 rests -= 1
             else:
                 rests = most
-                try:
+                with outage.survived():
                     await self.look()
-                except StoreError as exc:
-                    if is_well:
-                        log.warning("other processes cannot be told of requests, nor heard: %s", exc)
-                    is_well = False
-                else:
-                    is_well = True
             await clock.sleep(EVERY_S)
 
     async def look(self) -> None:

@@ -20,8 +20,8 @@ from predawn.plugins.sleep import prefix
 from predawn.plugins.sleep.contexts import Message, SplitRule
 from predawn.plugins.sleep.matches import Entry, Known, Match, Name, Scope, entry_of, match_of, preference, rank
 from predawn.plugins.sleep.memory import NotesCache, Roster
+from predawn.plugins.sleep.outage import Outage
 from predawn.plugins.sleep.prefix import Split
-from predawn.proxy.store_errors import StoreError
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -209,16 +209,10 @@ class Index:
 
     async def keep_fresh(self, every_s: float = 1.0) -> None:
         """Refresh for ever; while the store cannot be read, what is known stays in use."""
-        is_well = True
+        outage = Outage("contexts cannot be refreshed, those known stay in use")
         while True:
-            try:
+            with outage.survived():
                 await self.refresh()
-            except StoreError as exc:
-                if is_well:
-                    log.warning("contexts cannot be refreshed, those known stay in use: %s", exc)
-                is_well = False
-            else:
-                is_well = True
             await self._clock.sleep(every_s)
 
     def _walk(
