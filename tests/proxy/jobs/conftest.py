@@ -48,7 +48,9 @@ async def house(request: pytest.FixtureRequest, tasks: Tasks, tmp_path: Path) ->
             state = await stack.enter_async_context(empty_state(request.param, tmp_path))
 
             async def open_engine(**options: Any) -> Any:
-                return await DurableJobEngine.open(state, SystemClock(), poll_s=POLL_S, **options)
+                engine = await DurableJobEngine.open(state, SystemClock(), poll_s=POLL_S, **options)
+                await engine.take_over()  # as the reaper does: the one before may have taken a job while it ended
+                return engine
 
         house = House(open_engine)
         stack.push_async_callback(house.close)
