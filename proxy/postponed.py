@@ -33,7 +33,11 @@ class Postponed:
             self.settle()
 
     def settle(self) -> None:
-        """Close all that wait. One that fails is lost, and tells; those behind it wait on."""
+        """Close all that wait. One that fails is lost, and tells once the others are closed."""
         waiting = self._waiting
-        while waiting:
-            waiting.popleft().close_account()
+        try:
+            while waiting:
+                waiting.popleft().close_account()
+        finally:
+            if waiting:
+                self.settle()

@@ -169,8 +169,9 @@ class Stages:
             await self.desk.judge(work.subject.tenant, replace(notes, status="rejected"))
         context = await self.desk.get(work.subject.tenant, work.subject.context_id)
         state: ContextState = "asleep" if context is not None and context.notes_id is not None else "failed"
+        # before it shows: whoever sees it finds out why
         await self._amend(work.subject, ended=_end_of(outcome, result), deferred=None)
-        await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))  # whoever sees it finds out why
+        await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))
         return state
 
     async def _put_off(self, work: Work, kind: JobKind, order: Order, result: Mapping[str, Any]) -> Json:
@@ -179,16 +180,17 @@ class Stages:
         context = await self.desk.get(subject.tenant, subject.context_id)
         if context is None:
             return 1
+        known = deferral_of(await self.desk.decision(subject.tenant, subject.context_id), subject)
+        times = known.times + 1 if known is not None and known.kind == kind else 1
+        deferral = Deferral(kind, order, self.clock.now() + backoff_s(times), times)
+        # before it shows: whoever sees it finds out why
+        await self._amend(subject, ended=_end_of("deferred", result), deferred=deferral.as_json())
         if kind in ("anticipate", "warm"):  # it stays asleep, with the stage that is left
             progress = replace(context.progress, state=context.state, stage=kind)
             await self.desk.report(subject.tenant, subject.context_id, subject.version, progress)
         else:
             state: ContextState = "asleep" if context.notes_id is not None else "new"
             await work.show(state, "", result.get("passes", 0), result.get("tokens", 0))
-        known = deferral_of(await self.desk.decision(subject.tenant, subject.context_id), subject)
-        times = known.times + 1 if known is not None and known.kind == kind else 1
-        deferral = Deferral(kind, order, self.clock.now() + backoff_s(times), times)
-        await self._amend(subject, ended=_end_of("deferred", result), deferred=deferral.as_json())
         return times
 
     async def _amend(self, subject: Subject, **members: Any) -> None:
