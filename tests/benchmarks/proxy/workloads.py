@@ -95,7 +95,7 @@ TTFT_BESIDE = replace(
     TTFT,
     name="ttft-beside",
     title="10 streams/s through each of three at the same time",
-    turns=2,
+    turns=4,
     only=("direct", "vllm-router", "predawn-keys"),
     together=True,
 )
@@ -107,7 +107,7 @@ STREAMS_BESIDE = replace(
     only=("nginx", "predawn-keys"),
     together=True,
 )
-TTFT_PAIR = replace(TTFT_BESIDE, name="ttft-pair", title="10 streams/s, three in turn", turns=4, together=False)
+TTFT_PAIR = replace(TTFT_BESIDE, name="ttft-pair", title="10 streams/s, three in turn", together=False)
 STREAMS_PAIR = replace(STREAMS_BESIDE, name="streams-pair", title="32 streams, two in turn", turns=4, together=False)
 SMALL_PAIR = replace(
     SMALL,
