@@ -163,7 +163,8 @@ class DurableJobEngine:
     async def start(self) -> None:
         """Begin with the jobs; again after more functions were registered."""
         self._runs.start()
-        await self._give_back()
+        if orphans := self._runs.adopt():
+            await self._give_back(orphans)
 
     def register(self, name: str, function: JobFunction) -> None:
         self._runs.functions[name] = function
@@ -334,15 +335,19 @@ class DurableJobEngine:
         mine = {status.workflow_id for status in running if status.executor_id == self.peers.me.id}
         idle = mine - self._runs.ids - self._runs.orphans
         self._idle = Counter({job_id: self._idle[job_id] + 1 for job_id in idle})
-        if max(self._idle.values(), default=0) >= 3:
-            await self._give_back()
+        if lasting := {job_id for job_id, looks in self._idle.items() if looks >= 3}:
+            await self._give_back(lasting)
 
-    async def _give_back(self) -> None:
-        """Queue again what is ours and does not run."""
+    async def _give_back(self, these: Collection[str] | None = None) -> None:
+        """Queue again which of these, or of all, are ours and do not run.
+
+        What DBOS has just taken from a queue does not run either until it gets to us; given back, it would run twice.
+        So "all" is for the end alone, when nothing begins to run.
+        """
         ours = await self.list(status="PENDING", executor_id=self.peers.me.id)
         idle: dict[str, list[str]] = {}
         for status in ours:
-            if status.workflow_id not in self._runs.ids:
+            if status.workflow_id not in self._runs.ids and (these is None or status.workflow_id in these):
                 idle.setdefault(status.queue_name or DEFAULT_QUEUE, []).append(status.workflow_id)
         for queue, job_ids in idle.items():
             await self.ask(partial(self.dbos.resume_workflows, job_ids, queue_name=queue))

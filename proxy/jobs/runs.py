@@ -70,6 +70,12 @@ class Runs:
     def start(self) -> None:
         self._started.set()
 
+    def adopt(self) -> frozenset[str]:
+        """The orphans, which are none from now on: their functions may be there by now."""
+        adopted = frozenset(self.orphans)
+        self.orphans.clear()
+        return adopted
+
     def pause(self, queue: str) -> None:
         self._queue(queue).clear()
 

@@ -351,6 +351,76 @@ async def test_a_job_taken_over_while_its_process_was_stopped_ends_there(state):
     assert held.calls == ["first", "second", "second"]
 
 
+class Late:
+    """Lets a job of an engine, which DBOS has taken from its queue, be on its way to us until the test lets it go."""
+
+    def __init__(self, engine: DurableJobEngine, job_id: str) -> None:
+        self.taken: list[str] = []
+        self.let_go = asyncio.Event()
+        self._engine, self._late, self._work = engine, job_id, engine._work
+        engine._work = self
+
+    async def __call__(self, *given: Any) -> Any:
+        job_id = self._engine.dbos.workflow_id
+        self.taken.append(job_id)
+        if job_id == self._late:
+            await self.let_go.wait()
+        return await self._work(*given)
+
+    async def come(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.taken) < count:
+                await asyncio.sleep(0.01)
+
+
+class Lost:
+    """A job whose outcome could not be stored the first time; DBOS leaves it as it was."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self, steps: Any, arguments: Any) -> None:
+        self.runs += 1
+        if self.runs == 1:
+            raise asyncio.CancelledError
+
+
+async def test_a_job_on_its_way_to_us_is_not_given_back_by_a_start(state):
+    """It does not run yet; given back, it would run twice."""
+    async with opened(state) as engine:
+        late = Late(engine, "j")
+        await engine.start()
+        await engine.submit("held", "j", None)
+        await late.come(1)
+        engine.register("held", Held())
+        await engine.start()
+        await asyncio.sleep(0.1)  # five looks at the queue
+
+        assert late.taken == ["j"]
+        late.let_go.set()
+
+
+async def test_a_job_whose_outcome_could_not_be_stored_is_done_again_alone(state):
+    """It is ours and does not run, and nobody else would look at it. One on its way to us is left in peace."""
+    async with opened(state) as engine:
+        late = Late(engine, "j")
+        engine.register("lost", Lost())
+        await engine.start()
+        await engine.submit("lost", "l", None)
+        await late.come(1)
+        await engine.take_over()
+        await engine.take_over()
+        await engine.submit("held", "j", None)
+        await late.come(2)
+
+        assert late.taken == ["l", "j"]
+        await engine.take_over()
+        assert (await ended(engine, "l")).state == "done"
+        await asyncio.sleep(0.1)  # five looks at the queue
+        assert late.taken == ["l", "j", "l"]
+        late.let_go.set()
+
+
 async def test_a_job_cancelled_elsewhere_stops_here(state):
     held = Held()
     async with opened(state) as engine:
