@@ -14,6 +14,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -344,13 +345,13 @@ class DurableJobEngine:
         What DBOS has just taken from a queue does not run either until it gets to us; given back, it would run twice.
         So "all" is for the end alone, when nothing begins to run.
         """
-        ours = await self.list(status="PENDING", executor_id=self.peers.me.id)
-        idle: dict[str, list[str]] = {}
-        for status in ours:
-            if status.workflow_id not in self._runs.ids and (these is None or status.workflow_id in these):
-                idle.setdefault(status.queue_name or DEFAULT_QUEUE, []).append(status.workflow_id)
-        for queue, job_ids in idle.items():
-            await self.ask(partial(self.dbos.resume_workflows, job_ids, queue_name=queue))
+        from dbos import error
+
+        for status in await self.list(status="PENDING", executor_id=self.peers.me.id):
+            job_id, queue = status.workflow_id, status.queue_name or DEFAULT_QUEUE
+            if job_id not in self._runs.ids and (these is None or job_id in these):
+                with suppress(error.DBOSNonExistentWorkflowError):  # purged since
+                    await self.ask(partial(self.dbos.resume_workflows, [job_id], queue_name=queue))
 
     async def _dispose(self) -> None:
         from dbos import DBOS

@@ -421,6 +421,32 @@ async def test_a_job_whose_outcome_could_not_be_stored_is_done_again_alone(state
         late.let_go.set()
 
 
+async def test_a_job_purged_while_it_is_given_back_keeps_none_from_being_so(state, monkeypatch):
+    held = Held()
+    held.let_go.set()
+    async with opened(state) as engine:
+        listed = engine.list
+
+        async def purged_at_once(**which: Any) -> Any:
+            found = await listed(**which)
+            await engine.ask(engine.dbos.delete_workflows, ["a"])
+            return found
+
+        await engine.start()
+        await engine.submit("held", "a", None)
+        await engine.submit("held", "b", None)
+        async with asyncio.timeout(20):
+            while engine._runs.orphans != {"a", "b"}:
+                await asyncio.sleep(0.01)
+        engine.register("held", held)
+        monkeypatch.setattr(engine, "list", purged_at_once)
+        await engine.start()
+        monkeypatch.undo()
+
+        assert (await ended(engine, "b")).state == "done"
+        assert await engine.state("a") is None
+
+
 async def test_a_job_cancelled_elsewhere_stops_here(state):
     held = Held()
     async with opened(state) as engine:
