@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-dashboards pictures-dashboards dashboards lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep eval-budget eval-verify bench-sampling fuzz-lanes attack-lanes test-page bench-page bench-instruments docs site build clean lock pin sbom audit test-deploy
+.PHONY: help demo test test-properties test-real test-dashboards pictures-dashboards dashboards lint types fix bench-proxy bench-soak bench-kernels bench-gpu train-tiny eval-tiny eval-sleep eval-budget eval-verify bench-sampling fuzz-lanes attack-lanes test-page bench-page bench-instruments docs site build clean lock pin sbom audit test-deploy
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ demo: $(VENV)/.kernels ## start the proxy on the bundled model, ask it something
 
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+test-properties: $(VENV)/.dev ## what must hold for whatever input, tried with new inputs; `make test` takes the same ones each time
+	@$(BIN)/pytest --hypothesis-profile=search --numprocesses auto --maxprocesses 8 --dist loadfile $$(grep -rl --include='test_*.py' hypothesis tests)
 
 test-real: $(VENV)/.dev ## run the acceptance tests against a real model on this machine
 	@$(BIN)/pytest -m real tests/real

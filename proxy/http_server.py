@@ -112,6 +112,8 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            raise exc  # the client left, and a write noticed it before anything else did
         told = (message or "The request is not valid HTTP").partition(":")[0].strip()  # behind it stands what was sent
         if status < 500:
             log.info("refused a malformed request: %s", told)

@@ -52,6 +52,17 @@ def connect(state: str) -> Engine:
     return engine
 
 
+def disconnect(engine: Engine) -> None:
+    """Close all connections: those that threads still use, when they give them back; blocks."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "checkin")
+    def close(_connection: Any, record: Any) -> None:
+        record.invalidate()
+
+    engine.dispose()
+
+
 def empty_log(state_of_jobs: Engine) -> bool:
     """Move SQLite's write-ahead log, where what was deleted still stands, into the file; blocks. False if somebody
     reads or writes there just now."""

@@ -361,7 +361,7 @@ class DurableJobEngine:
             # executions that were overtaken wait for the result of another; DBOS would let them wait for ever
             await quiet.end(self._dbos)
         await loop.run_in_executor(self._threads, partial(DBOS.destroy, destroy_registry=True))
-        await loop.run_in_executor(self._threads, self._engine.dispose)
+        await loop.run_in_executor(self._threads, database.disconnect, self._engine)
         await loop.run_in_executor(None, self._threads.shutdown)
 
 

@@ -26,9 +26,7 @@ PLUGINS: list[list[Any]] = [
     ["careless", "shout"],
     [{"record": {"record_content": True, "flush_s": 0.01}}],
 ]
-properties = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+properties = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def recorded(plugins: list[Any]) -> list[Any]:

@@ -50,7 +50,7 @@ async def test_any_json_reaches_the_provider_with_nothing_but_its_model_changed(
         @given(
             before=st.dictionaries(st.text(max_size=5), json_values, max_size=3), space=SPACES, ascii_only=st.booleans()
         )
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         def examples(before: dict[str, Any], space: str, ascii_only: bool) -> None:
             taken = {"model", "messages", "n", "stream", "predawn", "script", "stream_options", "max_tokens"}
             members = {key: value for key, value in before.items() if key not in taken}

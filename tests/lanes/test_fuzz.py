@@ -22,7 +22,6 @@ fuzzed = settings(
     max_examples=int(EXAMPLES or 250),
     derandomize=EXAMPLES is None,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )

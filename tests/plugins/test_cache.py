@@ -273,7 +273,7 @@ requests = st.fixed_dictionaries({"content": texts, "tenant": texts, "model": te
 
 
 @given(st.lists(requests, min_size=2, max_size=8), st.lists(texts, min_size=2, max_size=2, unique=True))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_two_tenants_never_share_an_answer(asks, tenants):
     async def run():
         plugin = CachePlugin(CacheSettings())

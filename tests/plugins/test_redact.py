@@ -76,7 +76,7 @@ KINDS = ("content", "refusal", "reasoning_content", "reasoning")
 
 
 @given(st.dictionaries(st.tuples(st.integers(0, 2), st.sampled_from(KINDS)), prose, max_size=5), st.randoms())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_interleaved_lanes_are_each_masked_as_a_whole(lanes, source):
     queues = {lane: list(pieces(text, source)) for lane, text in lanes.items()}
     chunks = []
@@ -93,7 +93,7 @@ def test_interleaved_lanes_are_each_masked_as_a_whole(lanes, source):
 
 
 @given(st.lists(prose, min_size=1, max_size=3), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tool_arguments_stay_json_with_masked_strings(values, source):
     chunks = []
     for part, value in enumerate(values):
@@ -110,7 +110,7 @@ def test_tool_arguments_stay_json_with_masked_strings(values, source):
 
 
 @given(prose, st.randoms(), st.sampled_from(["stop", None]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_completions_are_masked_even_without_a_finish(text, source, finish):
     chunks = [sse({"choices": [{"index": 1, "text": piece, "finish_reason": None}]}) for piece in pieces(text, source)]
     end = [sse({"choices": [{"index": 1, "text": "", "finish_reason": finish}]})]
@@ -141,7 +141,7 @@ def response_events(text, source):
 
 
 @given(prose, st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_response_is_masked_in_its_deltas_and_in_every_repetition(text, source):
     out, _ = run(response_events(text, source), "responses")
     deltas = "".join(chunk.data["delta"] for chunk in out if chunk.event == "response.output_text.delta")
@@ -158,7 +158,7 @@ def test_a_response_is_masked_in_its_deltas_and_in_every_repetition(text, source
 
 
 @given(prose, prose, st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_messages_blocks_are_masked_before_they_stop(text, value, source):
     def event(kind, **data):
         return sse({"type": kind, **data}, kind, is_last=kind == "message_stop")
@@ -292,7 +292,7 @@ def test_columns_of_a_completions_logprobs_lose_the_masked_rows():
 
 
 @given(prose, st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_logprob_that_leaves_touches_a_secret(text, source):
     chunks = [delta(content=piece, logprobs={"content": [entry(piece)]}) for piece in pieces(text, source)]
     out, _ = run([*chunks, delta(0, "stop"), DONE])

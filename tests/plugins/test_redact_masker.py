@@ -50,7 +50,7 @@ prose = st.lists(st.one_of(st.sampled_from(SECRETS), st.text('ab1 @.-+\n\u00e9\U
 
 
 @given(cut(prose.map("".join)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_pieces_are_masked_as_the_whole_text_is(case):
     text, pieces = case
 
@@ -58,7 +58,7 @@ def test_pieces_are_masked_as_the_whole_text_is(case):
 
 
 @given(cut(prose.map("".join)), st.integers(1, 24))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_window_shorter_than_a_match_still_makes_all_cuts_equal(case, window):
     text, pieces = case
 
@@ -89,7 +89,7 @@ def patterns():
 @example(r"(?:.)+?(?<!a) b", (" a1a1  b", [" ", "a", "1a1  b"]), 16)
 @example(r"(?>(?:b|.*?)(?<=a))", ("1a ", ["1", "a", " "]), 8)
 @example(r"(?:\w\B){1,3}", ("b1a  a1ba", list("b1a  a1ba")), 256)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_pattern_masks_pieces_as_the_whole(pattern, case, window):
     try:
         rule = compile_rule("p", pattern, "<>", timeout_s=1)
@@ -101,7 +101,7 @@ def test_any_pattern_masks_pieces_as_the_whole(pattern, case, window):
 
 
 @given(patterns(), st.text("aab1 ", max_size=14))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_masking_replaces_the_leftmost_matches(pattern, text):
     try:
         rule = compile_rule("p", pattern, "<>", timeout_s=1)
@@ -179,7 +179,7 @@ def masked_value(value):
 
 
 @given(documents, st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_json_in_pieces_keeps_its_structure_and_masks_each_value(value, escaped, source):
     text = json.dumps(value, ensure_ascii=escaped)
     pieces, at = [], 0
@@ -192,7 +192,7 @@ def test_json_in_pieces_keeps_its_structure_and_masks_each_value(value, escaped,
 
 
 @given(cut(st.text('"\\u0041d8{}:, ab@.n', max_size=30)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_text_that_is_no_json_loses_nothing_in_any_cut(case):
     text, pieces = case
     whole = shown(JsonMasker(RULES, 256).finish(text))

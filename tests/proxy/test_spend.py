@@ -314,7 +314,7 @@ BOOKINGS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(BOOKINGS)
 def test_tenants_never_see_each_others_usage(bookings: list[tuple[str, str, int, int]]):
     async def check(state: str) -> None:

@@ -11,7 +11,9 @@ from predawn.plugins.verify.verifiers.slices import Breath
 
 SLICE = 8_192
 _PROBES = ("a", "Z", "0", "_", " ", ".", "-", "\n", "\u00e9")
-"""What may follow a match that ends where the text does."""
+"""What may follow the text."""
+AHEAD = 1
+"""How far behind a match its pattern may look: `$` matches before a line break that ends the text, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Pattern:
         self.why = rule.why
 
     async def find(self, text: str, start: int, since: int, *, is_last: bool, longest: int) -> Span | None:
-        """The first match from `start` on that ends behind `since`, or right there if what follows decides about it.
+        """The first match from `start` on that ends behind `since`, or before if what follows decides about it.
 
         A match that another character after `text` could undo is left to the next step.
         """
@@ -46,9 +48,9 @@ class Pattern:
             high = min(low + SLICE, len(text))
             end = min(len(text), high + longest)
             for span in self._matches(text, low, high, end):
-                if span.end < since or (span.end == since and not self._hung(text, span, since)):
+                if span.end < since - AHEAD or (span.end <= since and not self._hung(text, span, since)):
                     continue
-                if span.end == len(text) and not is_last and not self._stands(text, span):
+                if span.end >= len(text) - AHEAD and not is_last and not self._stands(text, span):
                     continue
                 return span
             await breath()
@@ -69,12 +71,12 @@ class Pattern:
 
     def _stands(self, text: str, span: Span) -> bool:
         """Whether it matches, however the text goes on."""
-        around = text[max(0, span.start - 256) : span.end]
+        around = text[max(0, span.start - 256) :]
         at = span.start - max(0, span.start - 256)
         return all(self._compiled.match(around + probe, at, timeout=self._timeout_s) for probe in _PROBES)
 
     def _hung(self, text: str, span: Span, since: int) -> bool:
-        """Whether a match that ends at `since` could not be told there."""
+        """Whether a match that ends before `since` could not be told there."""
         return since > 0 and not self._stands(text[:since], span)
 
 

@@ -108,7 +108,7 @@ wishes = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(wishes, st.floats(0, 1, exclude_max=True)), min_size=1, max_size=9),
     st.sampled_from([80, 1000, 1501]),

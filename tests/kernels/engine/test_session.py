@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernels.engine.scripted_worker import ScriptedEngine, desk_of
 
@@ -220,7 +220,6 @@ MEMBERS = ("stop", "tools", "tool_choice", "chat_template_kwargs", "reasoning_ef
         st.sampled_from(["n", "max_tokens", "top_k", "seed", "logprobs", "width"]), st.integers(), max_size=2
     ),
 )
-@settings(deadline=None)
 def test_whatever_is_asked_it_is_answered_or_refused(messages, members, numbers):
     said = answer(Ask(1, "chat", json.dumps({"messages": messages, **members, **numbers}).encode()))
 
@@ -228,7 +227,6 @@ def test_whatever_is_asked_it_is_answered_or_refused(messages, members, numbers)
 
 
 @given(ANY, st.dictionaries(st.sampled_from(["echo", "suffix", "best_of", "stop", "logprobs"]), ANY, max_size=2))
-@settings(deadline=None)
 def test_whatever_is_to_be_continued_it_is_continued_or_refused(prompt, members):
     said = answer(ask(kind="completions", prompt=prompt, **members))
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.plugins.budget.cases import EASY, HARD, state
 
@@ -22,7 +22,6 @@ def look(text, **more):
     return read("chat", {"messages": [{"role": "user", "content": text}], **more}, tenant="t")
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
 @given(
     st.sampled_from(["chat", "messages", "responses", "completions"]),
     st.dictionaries(st.sampled_from(["messages", "input", "prompt", "tools", "response_format"]), JSON),

@@ -7,7 +7,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plugins.budget.cases import CONFIG
 from tests.plugins.budget.test_budget_plugin import ask
@@ -33,7 +33,7 @@ MEMBERS = (
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.dictionaries(st.sampled_from(MEMBERS), ODD, max_size=5), min_size=1, max_size=4))
 def test_odd_members_never_break_a_request(bodies):
     async def run():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plugins.calls.callers import Caller, leaks
 
@@ -57,7 +57,7 @@ async def listen(side: SideCall, stop: int | None, side_task: bool, caller: Call
         pass
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     script=st.lists(answers, min_size=1, max_size=5),
     plan=plans,

@@ -263,7 +263,7 @@ chunks = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(chunks)
 def test_a_plain_chunk_says_what_reading_all_of_it_says(data: dict[str, Any]) -> None:
     raw = b"data: " + msgspec.json.encode(data) + b"\n\n"
@@ -394,7 +394,6 @@ async def test_a_turn_after_the_end_reads_nothing() -> None:
 @given(
     st.lists(st.sampled_from(["a", "bc", "alone", "x" * 300, "y" * 600]), min_size=1, max_size=12), st.integers(1, 5)
 )
-@settings(deadline=None)
 def test_what_is_taken_together_is_what_is_taken_alone(texts: list[str], size: int) -> None:
     async def heard() -> tuple[Heard, list[str], list[list[str]], int]:
         source, turns, runs = Fed(), ByHand(), Runs()

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predawn.plugins import (
@@ -412,7 +412,7 @@ async def test_a_client_that_leaves_ends_every_sample() -> None:
     assert "failed" not in result.exchange.decisions[-1].detail
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     samples=st.integers(2, 6),
     leaves_after=st.integers(0, 12),
@@ -449,7 +449,8 @@ def test_whatever_happens_no_call_outlives_its_request(
 
         assert counts.in_flight == 0
         assert counts.opened == counts.closed
-        assert result.done is None or result.ledger.all_output <= counts.output_tokens + counts.requests
+        # of a stream that is cut off events are counted: its opening, end and usage, too
+        assert result.done is None or result.ledger.all_output <= counts.output_tokens + 3 * counts.requests
 
     asyncio.run(run())
 
@@ -639,7 +640,7 @@ async def test_log_probabilities_the_client_wants_are() -> None:
 
 
 @given(order=st.permutations(["It is 42."] * 3 + ["It is 41."] * 2 + ["It is 7."]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_the_samples_does_not_change_the_vote(order: list[str]) -> None:
     result = asyncio.run(ask(vote(6), *order))
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from predawn.plugins.sleep import prefix
@@ -64,7 +64,6 @@ pieces = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5)
 known = st.lists(st.tuples(pieces, st.sampled_from(["t", "u"]), st.sampled_from(["m", ""]), st.booleans()), max_size=8)
 
 
-@settings(deadline=None)
 @given(known, pieces, st.sampled_from(["t", "u", "v"]))
 def test_matching_equals_a_naive_oracle(contexts, request, tenant):
     bare = Bare()
@@ -85,7 +84,6 @@ def test_matching_equals_a_naive_oracle(contexts, request, tenant):
         assert (longest, found.context_id) in {(length, ident) for length, _, ident in fitting}
 
 
-@settings(deadline=None)
 @given(known, st.lists(st.integers(0, 7), max_size=8), pieces)
 def test_what_is_forgotten_leaves_no_trace_in_memory(contexts, gone, request):
     bare = Bare()

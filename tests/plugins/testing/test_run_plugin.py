@@ -198,7 +198,7 @@ async def test_stalls_end_by_their_timeouts_at_once() -> None:
     assert not within.finished
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(after=st.integers(0, 7), interval_ms=st.sampled_from([0, 1000]))
 def test_a_client_that_goes_away_closes_the_upstream_once(after: int, interval_ms: int) -> None:
     script = Script(text="a b c d", interval_ms=interval_ms)  # seven events
@@ -218,6 +218,12 @@ async def test_a_client_may_go_away_before_it_hears_anything(stream: bool) -> No
 
     assert (result.status, result.outcome) == (0, "client_closed")
     assert (result.upstream.counts.cut, result.upstream.counts.in_flight) == (1, 0)
+
+
+async def test_that_a_client_goes_away_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    await run_plugin(PolitePlugin, upstream=Script(text="a b c d"), stream=True, disconnect_after=3)
+
+    assert caplog.record_tuples == []
 
 
 async def test_requests_may_run_side_by_side() -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plugins.verify.test_dialects import ROUTES, events_of, is_stopped, lying_response, run, texts, whole
 from tests.plugins.verify.wary import Calls, Sums
@@ -89,7 +89,7 @@ def call_of(route, name, pieces):
 
 
 @given(st.sampled_from(("chat", *ROUTES)), st.sampled_from(["gate", "intervene"]), st.booleans(), st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 async def test_a_call_split_anywhere_is_whole_or_not_there(route, mode, is_right, data):
     said = RIGHT if is_right else WRONG
     cuts = sorted(data.draw(st.lists(st.integers(0, len(said)), max_size=12)))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -357,7 +357,7 @@ KINDS = {
 
 
 @given(st.sampled_from(ROUTES), st.sampled_from(MODES), st.data())
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 async def test_nonsense_in_events_fails_nobody_else(route, mode, data):
     count = data.draw(st.integers(1, 6))
     drawn = [
@@ -372,7 +372,7 @@ async def test_nonsense_in_events_fails_nobody_else(route, mode, data):
 
 
 @given(st.lists(st.sampled_from(["A", " 1 + 1 = 3", ".", " Yes.", "\n", " 2 + 2 = 4."]), max_size=8), st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 async def test_verdicts_are_the_same_on_every_wire(words, data):
     text = "".join(words)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))

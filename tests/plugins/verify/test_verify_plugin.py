@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plugins.verify.wary import PASS, BringsVerifiers, Calls, Does, Forbids, Sums
 
@@ -356,7 +356,7 @@ async def test_an_unknown_verifier_stops_the_start():
 @given(
     st.lists(st.sampled_from(["A", " 1 + 1 = 3", ".", " Yes.", "\n", "secret", " 2 + 2 = 4."]), max_size=10), st.data()
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 async def test_answers_and_verdicts_do_not_depend_on_chunks(words, data):
     text = "".join(words)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))

@@ -500,6 +500,16 @@ async def test_who_only_submits_runs_nothing(state):
         assert (await ended(engine, "j")).state == "done"
 
 
+async def test_a_connection_that_is_in_use_at_the_end_is_closed_when_it_is_given_back(state):
+    async with opened(state) as engine:
+        in_use = engine._engine.connect()
+    driver_s = in_use.connection.driver_connection
+    in_use.close()
+
+    with pytest.raises(Exception, match="closed"):
+        driver_s.execute("SELECT 1")
+
+
 async def test_it_leaves_the_process_as_it_was(state, caplog, capfd):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     environment = dict(os.environ)

@@ -94,7 +94,7 @@ TEXTS = [
 
 
 @given(st.sampled_from(TEXTS), st.integers(-3, 8), st.integers(-3, 8), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 async def test_z3_and_exact_arithmetic_agree(text, x, y, b):
     kinds = {"x": "int", "y": "int", "b": "bool"}
     constraint = parse(text, kinds)

@@ -114,7 +114,7 @@ async def test_code_made_to_be_hard_to_parse_holds_nobody_up(code):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(CUT_SAFE), st.booleans(), st.integers(1, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_chunks_change_no_verdict(seed, name, wrong, longest):
     case = PLANTS[name](Random(seed), wrong)
     told = []
@@ -144,7 +144,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.sampled_from(CUT_SAFE), st.integers(0, 99))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 async def test_no_text_makes_a_verifier_raise(text, name, seed):
     verdicts = await read(create(name, OPTIONS.get(name, {})), text, chunks=chunks_of(text, Random(seed), 9))
 

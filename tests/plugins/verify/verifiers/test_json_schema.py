@@ -56,7 +56,7 @@ async def test_the_violation_is_at_the_first_wrong_token(text, until):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 async def test_following_a_schema_finds_what_the_whole_schema_finds(seed, other, size):
     random = Random(seed)
     schema = drawn_schema(random)
@@ -74,7 +74,7 @@ async def test_following_a_schema_finds_what_the_whole_schema_finds(seed, other,
 
 
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 400), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 async def test_cuts_anywhere_give_the_same_verdict(seed, cuts):
     random = Random(seed)
     schema = drawn_schema(random)

@@ -6,7 +6,7 @@ import socket
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.benchmarks.verify.plants.code import BROKEN, SOUND
 from tests.plugins.verify.verifiers.reading import read, violations
@@ -114,7 +114,6 @@ async def test_endless_output_is_cut_off():
     ).map("".join),
     st.integers(1, 9),
 )
-@settings(deadline=None)
 async def test_steps_end_where_blocks_do(text, size):
     """No block is cut in two, except the one that never ends."""
     ends, at = set(), 0

@@ -34,7 +34,10 @@ def steps(text, cuts):
 )
 @example("secret code", [11])
 @example("secret codes", [11])
-@settings(max_examples=300, deadline=None)
+@example("z\nx", [2])
+@example("z\n", [1])
+@example("xz\n", [2, 3])
+@settings(max_examples=300)
 async def test_a_match_is_found_however_the_text_is_cut(text, cuts):
     verifier, exchange = create("regex", {"must_not": NEVER}), Exchange(b"{}")
     expected = any(regex.search(pattern, text) for pattern in NEVER)
@@ -44,7 +47,7 @@ async def test_a_match_is_found_however_the_text_is_cut(text, cuts):
 
 
 @given(st.text("abc. \n", max_size=40), st.lists(st.integers(0, 40), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 async def test_what_is_missing_is_told_once_the_answer_ends(text, cuts):
     verifier, exchange = create("regex", {"must": ["ab|c c"]}), Exchange(b"{}")
     found = [(await verifier.verify(step, exchange)).outcome for step in steps(text, cuts)]
