@@ -4,6 +4,7 @@ import pytest
 
 from predawn.plugins.sleep.activity import EVERY_S, Activity
 from predawn.plugins.sleep.gate import Gate, GateRules
+from predawn.proxy.store_errors import StoreError
 from predawn.proxy.tasks import Tasks
 
 
@@ -44,6 +45,23 @@ async def test_a_request_that_was_over_between_two_looks_is_heard_of(two):
     here, there = two
     here.begins()
     here.gate.ended("up")
+    await here.activity.look()
+    await there.activity.look()
+
+    assert there.gate.closed("up") is not None
+
+
+async def test_what_could_not_be_told_is_told_by_the_next_look(two, store, monkeypatch):
+    async def away(trip):
+        raise StoreError("away")
+
+    here, there = two
+    here.begins()
+    here.gate.ended("up")
+    monkeypatch.setattr(type(store), "visit", lambda _store, trip: away(trip))
+    with pytest.raises(StoreError):
+        await here.activity.look()
+    monkeypatch.undo()
     await here.activity.look()
     await there.activity.look()
 
