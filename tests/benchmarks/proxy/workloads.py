@@ -131,11 +131,7 @@ NOOP_BESIDE = replace(
     SMALL_BESIDE,
     name="noop-beside",
     title="1.5 KB, closed loop, through each of two full lanes at the same time",
-    turns=2,
     only=("predawn-full", "predawn-noop3"),
-)
-NOOP_PAIR = replace(
-    NOOP_BESIDE, name="noop-pair", title="1.5 KB, closed loop, two full lanes in turn", turns=3, together=False
 )
 
 BUSY = Workload(
@@ -151,6 +147,6 @@ BUSY = Workload(
 )
 
 ONCE = [SMALL, FRESH, LARGE, RATE, TTFT, STREAMS, BUSY]
-COMPARED = [SMALL_PAIR, SMALL_BESIDE, NOOP_PAIR, NOOP_BESIDE, TTFT_PAIR, STREAMS_PAIR, TTFT_BESIDE, STREAMS_BESIDE]
+COMPARED = [SMALL_PAIR, SMALL_BESIDE, NOOP_BESIDE, TTFT_PAIR, STREAMS_PAIR, TTFT_BESIDE, STREAMS_BESIDE]
 WORKLOADS = ONCE + COMPARED
 IDLE_STREAMS = 1_000
