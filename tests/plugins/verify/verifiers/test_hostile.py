@@ -52,29 +52,32 @@ class Watch:
             self.longest_s, last = max(self.longest_s, now - last), now
 
 
-async def looked_at_once(name, text, where):
-    verifier, exchange = (
-        create(name, OPTIONS.get(name, {})),
-        Exchange(json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()),
-    )
-    step = Step(
-        text, where, "own", 0, len(text), is_last=True, tool_call={"function": {"name": "f", "arguments": text}}
-    )
-    async with Watch() as watch:
-        try:
-            async with asyncio.timeout(0.1):
-                await verifier.verify(step, exchange)
-        except TimeoutError:
-            pass
-    return watch.longest_s
+async def least(look):
+    """The least of up to five looks: what the code does it does each time, what a busy machine does it does not."""
+    looks = []
+    while len(looks) < 5 and min(looks, default=1) > LONGEST_STALL_S:
+        looks.append(await look())
+    return min(looks)
 
 
 async def looked_at(name, text, *, where="content"):
-    """The least of up to three looks: what the code does it does each time, what a busy machine does it does not."""
-    looks = []
-    while len(looks) < 3 and min(looks, default=1) > LONGEST_STALL_S:
-        looks.append(await looked_at_once(name, text, where))
-    return min(looks)
+    async def look():
+        verifier, exchange = (
+            create(name, OPTIONS.get(name, {})),
+            Exchange(json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()),
+        )
+        step = Step(
+            text, where, "own", 0, len(text), is_last=True, tool_call={"function": {"name": "f", "arguments": text}}
+        )
+        async with Watch() as watch:
+            try:
+                async with asyncio.timeout(0.1):
+                    await verifier.verify(step, exchange)
+            except TimeoutError:
+                pass
+        return watch.longest_s
+
+    return await least(look)
 
 
 @pytest.mark.parametrize("bait", BAITS)
@@ -99,13 +102,14 @@ async def test_a_large_sound_document_holds_nobody_up(name):
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 async def test_a_schema_made_to_multiply_holds_nobody_up(schema):
-    verifier, exchange = create("json_schema"), Exchange(json.dumps(asking_for(schema)).encode())
-    async with Watch() as watch:
-        async with asyncio.timeout(20):
+    async def look():
+        verifier, exchange = create("json_schema"), Exchange(json.dumps(asking_for(schema)).encode())
+        async with Watch() as watch, asyncio.timeout(20):
             for step in steps_of(verifier.boundary, [SCHEMA_BAIT]):
                 await verifier.verify(step, exchange)
+        return watch.longest_s
 
-    assert watch.longest_s <= LONGEST_STALL_S
+    assert await least(look) <= LONGEST_STALL_S
 
 
 @pytest.mark.parametrize("code", CODE_BAITS, ids=lambda code: code[:6])
