@@ -26,7 +26,9 @@ PLUGINS: list[list[Any]] = [
     ["careless", "shout"],
     [{"record": {"record_content": True, "flush_s": 0.01}}],
 ]
-properties = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+properties = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def recorded(plugins: list[Any]) -> list[Any]:
